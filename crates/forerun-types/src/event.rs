@@ -1,0 +1,254 @@
+//! What goes into the decision core and what comes out of it.
+
+use crate::{
+    Generation, InstanceId, Override, RouterId, ServiceId, ServiceRoute, ServiceSpec, SiteId, SiteSpec, Span,
+    Time, Traffic, UserKey,
+};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A service's mean concurrency over one whole period that has just ended, from a source that tells no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeriodLoad {
+    pub service: ServiceId,
+    /// Thousandths of an instance that was busy on average, rounded up.
+    pub busy_milli: u64,
+    /// Instances that were needed at once.
+    pub needed: u32,
+}
+
+/// All that the core learns of the world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A new life of the engine: whatever ran before and is not adopted is gone.
+    Began,
+    Site(SiteSpec),
+    /// A service was added, or is now described so.
+    Service(Arc<ServiceSpec>),
+    ServiceGone(ServiceId),
+    /// Local time of a service is this many seconds ahead of UTC from now on.
+    ZoneOffset {
+        service: ServiceId,
+        seconds: i32,
+    },
+    Override {
+        service: ServiceId,
+        order: Override,
+    },
+    Tick,
+    Traffic(Traffic),
+    /// A request found no instance that could take it and is held; so many are held for the service now.
+    Waiting {
+        router: RouterId,
+        service: ServiceId,
+        user: UserKey,
+        waiting: u32,
+    },
+    /// A held request's client went away or its time ran out; so many are still held.
+    Abandoned {
+        router: RouterId,
+        service: ServiceId,
+        waiting: u32,
+    },
+    /// Loads of whole periods, the period that ended at `now`.
+    PeriodLoads {
+        period: Span,
+        loads: Vec<PeriodLoad>,
+    },
+    Ready {
+        instance: InstanceId,
+        address: SocketAddr,
+        took: Span,
+    },
+    StartFailed {
+        instance: InstanceId,
+        why: String,
+    },
+    /// An instance is gone without having been asked to.
+    Died {
+        instance: InstanceId,
+        why: String,
+    },
+    /// An instance that was ordered to stop is known to be gone.
+    Stopped {
+        instance: InstanceId,
+    },
+    InstanceUsage {
+        instance: InstanceId,
+        memory_bytes: u64,
+        cpu: Span,
+    },
+    /// A router has nothing in flight on an instance that is absent from its table of this generation.
+    Quiesced {
+        router: RouterId,
+        instance: InstanceId,
+        generation: Generation,
+    },
+    RouterJoined(RouterId),
+    /// A router's lease has ended, or it said goodbye.
+    RouterLeft(RouterId),
+    /// The wall clock jumped by so many microseconds; `now` did not.
+    ClockJumped {
+        micros: i64,
+    },
+    Forget(UserKey),
+    /// Stop everything and start nothing more.
+    ShutDown,
+}
+
+/// Why an instance is wanted or not, in numbers that a person can check.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// A request is held for it.
+    Waiting {
+        waiting: u32,
+    },
+    /// In use, or needed at the load of now.
+    InUse {
+        needed: u32,
+    },
+    /// The chance (in millionths) that it is needed within `within`, what that is worth and what keeping it costs
+    /// over that time, both in thousandths of a GB-second.
+    Priced {
+        chance_ppm: u32,
+        within: Span,
+        worth_milli_gbs: u64,
+        cost_milli_gbs: u64,
+    },
+    /// A fixed keep-alive: idle for so long of so much.
+    KeepAlive {
+        idle: Span,
+        keep: Span,
+    },
+    /// `min`, `max`, a schedule or a person's word decided.
+    Bound {
+        what: String,
+    },
+    /// Room was needed for something worth more.
+    Evicted {
+        for_service: ServiceId,
+        worth_milli_gbs: u64,
+        lost_milli_gbs: u64,
+    },
+    /// It failed or died.
+    Failed {
+        why: String,
+    },
+    ShutDown,
+}
+
+/// Why an instance is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopWhy {
+    /// The plan no longer wants it.
+    Plan,
+    /// Room for something worth more.
+    Evicted,
+    /// It was not ready in time.
+    StartTimeout,
+    /// Forerun is shutting down, or the service is gone.
+    ShutDown,
+}
+
+/// What the core orders. Executors carry it out and choose nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// From now on the plan wants so many instances of a service, busy ones included.
+    Want { service: ServiceId, site: SiteId, instances: u32, reason: Reason },
+    /// The instance id is the idempotency key: a second order for it changes nothing.
+    Start {
+        instance: InstanceId,
+        generation: Generation,
+        service: ServiceId,
+        site: SiteId,
+        spec: Arc<ServiceSpec>,
+        reason: Reason,
+    },
+    /// End an instance: TERM, then KILL when `grace` is over.
+    Stop { instance: InstanceId, generation: Generation, grace: Span, why: StopWhy, reason: Reason },
+    /// The route table's entry for a service from this generation on; `None` takes it out.
+    Route { generation: Generation, service: ServiceId, route: Option<Arc<ServiceRoute>> },
+    /// Everything has stopped after [`Event::ShutDown`].
+    Finished,
+}
+
+impl Reason {
+    /// One sentence for `status` and the journal.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Reason::Waiting { waiting } => format!("{waiting} request(s) held with no instance to take them"),
+            Reason::InUse { needed } => format!("{needed} needed at the load of now"),
+            Reason::Priced { chance_ppm, within, worth_milli_gbs, cost_milli_gbs } => format!(
+                "{:.1}% chance of need within {within}, worth {:.2} GB-s, costs {:.2} GB-s",
+                f64::from(*chance_ppm) / 1e4,
+                *worth_milli_gbs as f64 / 1e3,
+                *cost_milli_gbs as f64 / 1e3
+            ),
+            Reason::KeepAlive { idle, keep } => format!("idle for {idle} of {keep}"),
+            Reason::Bound { what } => what.clone(),
+            Reason::Evicted { for_service, worth_milli_gbs, lost_milli_gbs } => format!(
+                "room for service {for_service}: worth {:.2} GB-s there, {:.2} GB-s here",
+                *worth_milli_gbs as f64 / 1e3,
+                *lost_milli_gbs as f64 / 1e3
+            ),
+            Reason::Failed { why } => why.clone(),
+            Reason::ShutDown => "Forerun is shutting down".to_owned(),
+        }
+    }
+
+    /// The label for `forerun_decisions_total{reason}`.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Reason::Waiting { .. } => "waiting",
+            Reason::InUse { .. } => "in_use",
+            Reason::Priced { .. } => "priced",
+            Reason::KeepAlive { .. } => "keep_alive",
+            Reason::Bound { .. } => "bound",
+            Reason::Evicted { .. } => "evicted",
+            Reason::Failed { .. } => "failed",
+            Reason::ShutDown => "shut_down",
+        }
+    }
+}
+
+impl Event {
+    /// The instant does not come from the event: see `step`. This is only its name, for metrics and stories.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Began => "began",
+            Event::Site(_) => "site",
+            Event::Service(_) => "service",
+            Event::ServiceGone(_) => "service_gone",
+            Event::ZoneOffset { .. } => "zone_offset",
+            Event::Override { .. } => "override",
+            Event::Tick => "tick",
+            Event::Traffic(_) => "traffic",
+            Event::Waiting { .. } => "waiting",
+            Event::Abandoned { .. } => "abandoned",
+            Event::PeriodLoads { .. } => "period_loads",
+            Event::Ready { .. } => "ready",
+            Event::StartFailed { .. } => "start_failed",
+            Event::Died { .. } => "died",
+            Event::Stopped { .. } => "stopped",
+            Event::InstanceUsage { .. } => "instance_usage",
+            Event::Quiesced { .. } => "quiesced",
+            Event::RouterJoined(_) => "router_joined",
+            Event::RouterLeft(_) => "router_left",
+            Event::ClockJumped { .. } => "clock_jumped",
+            Event::Forget(_) => "forget",
+            Event::ShutDown => "shut_down",
+        }
+    }
+}
+
+impl Override {
+    #[must_use]
+    pub fn holds_at(&self, now: Time) -> bool {
+        self.instances.is_some() && now < self.until
+    }
+}
