@@ -147,6 +147,8 @@ pub struct ServiceSpec {
     pub launch: Launch,
     pub route: RouteRule,
     pub ready: Readiness,
+    /// The one port that its instances can listen on; `None` lets the backend give each a free one.
+    pub port: Option<u16>,
     /// An instance that is not ready by then is stopped and counts as failed.
     pub start_timeout: Span,
     /// How long a start is thought to take until starts have been seen.
@@ -182,6 +184,7 @@ impl ServiceSpec {
             launch: Launch::Modelled,
             route: RouteRule::default(),
             ready: Readiness::Tcp,
+            port: None,
             start_timeout: Span::from_secs(60),
             start_estimate: Span::from_secs(10),
             drain_timeout: Span::from_secs(30),
