@@ -1,1 +1,26 @@
+//! The decision core: activity, profile, forecast, demand, plan. Pure, with one door:
+//! [`Core::step`]`(now, event) -> actions`.
+//!
+//! Absent on purpose: IO, clocks, threads, async, randomness, iteration over hash maps, floating-point functions of
+//! the standard library. What decides is quantised to integers first, so that the same events give the same actions,
+//! bit for bit, in every build.
 
+mod bounds;
+mod core;
+mod demand;
+pub mod forecast;
+mod forerun;
+mod keep_alive;
+mod lifecycle;
+mod policy;
+pub mod profile;
+mod room;
+mod settle;
+mod view;
+
+pub use crate::core::Core;
+pub use demand::Demand;
+pub use forerun::Forerun;
+pub use keep_alive::KeepAlive;
+pub use policy::{LevelValue, Policy, View};
+pub use view::{InstanceState, InstanceStatus, ServiceStatus, SiteStatus};

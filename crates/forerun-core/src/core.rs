@@ -1,0 +1,458 @@
+//! The state of the core and its one door.
+
+use crate::bounds::Bounds;
+use crate::demand::Demand;
+use crate::policy::{LevelValue, Policy, View};
+use crate::room::Room;
+use forerun_types::{
+    Action, Event, Generation, InstanceId, PeriodLoad, Reason, Resources, RouterId, ServiceId, ServiceSpec,
+    SiteId, Span, StopWhy, Time, Traffic,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Services that one tick looks at; what is due beyond that is looked at by the next.
+const SERVICES_PER_TICK: usize = 256;
+
+/// What one router last told of a service.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Gauge {
+    pub(crate) router: RouterId,
+    pub(crate) in_flight: u32,
+    pub(crate) waiting: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Service {
+    pub(crate) spec: Arc<ServiceSpec>,
+    pub(crate) gauges: Vec<Gauge>,
+    /// All that are not yet known to be gone, oldest first.
+    pub(crate) instances: Vec<InstanceId>,
+    pub(crate) wanted: u32,
+    pub(crate) reason: Option<Reason>,
+    /// The last appraisal, the best first.
+    pub(crate) values: Vec<LevelValue>,
+    pub(crate) bounds: Bounds,
+    pub(crate) due: Time,
+    pub(crate) failures: u32,
+    pub(crate) backoff_until: Time,
+    pub(crate) last_failure: String,
+    /// Since when requests wait without interruption.
+    pub(crate) waiting_since: Option<Time>,
+    pub(crate) dirty: bool,
+    pub(crate) leaving: bool,
+    /// Whether the routers have been told to refuse.
+    pub(crate) refusing: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum State {
+    Starting,
+    Ready,
+    /// Out of the route table of this generation; each router must answer that nothing is in flight.
+    Draining {
+        generation: Generation,
+        quiesced: Vec<RouterId>,
+        deadline: Time,
+        why: StopWhy,
+        reason: Reason,
+    },
+    Stopping {
+        ordered: Time,
+        why: StopWhy,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Instance {
+    pub(crate) service: ServiceId,
+    pub(crate) state: State,
+    pub(crate) born: Time,
+    pub(crate) ready_at: Option<Time>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) in_flight: Vec<(RouterId, u32)>,
+    pub(crate) last_used: Time,
+    pub(crate) memory_bytes: u64,
+    pub(crate) cpu: Span,
+    pub(crate) usage_at: Time,
+    pub(crate) reason: Reason,
+    pub(crate) reserved: Resources,
+}
+
+/// The decision core over one policy. See the crate's page.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Core<P> {
+    pub(crate) policy: P,
+    pub(crate) demand: Demand,
+    pub(crate) now: Time,
+    pub(crate) services: Vec<Option<Service>>,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) room: Room,
+    pub(crate) routers: Vec<RouterId>,
+    pub(crate) generation: Generation,
+    pub(crate) last_instance: InstanceId,
+    pub(crate) due: BTreeSet<(Time, ServiceId)>,
+    /// Services that would have more if there were room.
+    pub(crate) short: BTreeSet<ServiceId>,
+    /// Something was freed, or can be, since the short ones were last looked at.
+    pub(crate) room_changed: bool,
+    dirty: Vec<ServiceId>,
+    pub(crate) closing: bool,
+    finished: bool,
+    records_lost: u64,
+    #[serde(skip)]
+    touched: Vec<ServiceId>,
+}
+
+impl<P: Policy> Core<P> {
+    #[must_use]
+    pub fn new(policy: P) -> Self {
+        Self {
+            policy,
+            demand: Demand::default(),
+            now: Time::default(),
+            services: Vec::new(),
+            instances: BTreeMap::new(),
+            room: Room::default(),
+            routers: Vec::new(),
+            generation: Generation(0),
+            last_instance: InstanceId(0),
+            due: BTreeSet::new(),
+            short: BTreeSet::new(),
+            room_changed: false,
+            dirty: Vec::new(),
+            closing: false,
+            finished: false,
+            records_lost: 0,
+            touched: Vec::new(),
+        }
+    }
+
+    /// The one door: takes an event at `now` and appends what is to be done about it.
+    ///
+    /// `now` never goes back; an earlier one counts as the latest seen. Work per step is bounded: an event touches the
+    /// services that it names, and a tick at most 256 of those that are due.
+    pub fn step(&mut self, now: Time, event: &Event, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Began => self.began(actions),
+            Event::Site(site) => {
+                self.room.site(site);
+                self.room_changed = true;
+            }
+            Event::Service(spec) => self.service(spec, actions),
+            Event::ServiceGone(service) => self.service_gone(*service),
+            Event::ZoneOffset { service, seconds } => {
+                self.with(*service, |s| s.bounds.offset_seconds = *seconds)
+            }
+            Event::Override { service, order } => self.with(*service, |s| s.bounds.order = Some(*order)),
+            Event::Tick => self.tick(),
+            Event::Traffic(traffic) => self.traffic(traffic),
+            Event::Waiting { router, service, waiting, .. } => {
+                self.waiting(*router, *service, *waiting);
+                self.react(*service, actions);
+                return; // the report that follows tells of the load; until then nothing is taken away
+            }
+            Event::Abandoned { router, service, waiting } => self.waiting(*router, *service, *waiting),
+            Event::PeriodLoads { period, loads } => self.period_loads(*period, loads),
+            Event::Ready { instance, address, took } => self.ready(*instance, *address, *took, actions),
+            Event::StartFailed { instance, why } => self.start_failed(*instance, why, actions),
+            Event::Died { instance, why } => self.died(*instance, why, actions),
+            Event::Stopped { instance } => self.stopped(*instance),
+            Event::InstanceUsage { instance, memory_bytes, cpu } => {
+                self.usage(*instance, *memory_bytes, *cpu)
+            }
+            Event::Quiesced { router, instance, generation } => {
+                self.quiesced(*router, *instance, *generation, actions);
+            }
+            Event::RouterJoined(router) => {
+                if !self.routers.contains(router) {
+                    self.routers.push(*router);
+                }
+            }
+            Event::RouterLeft(router) => self.router_left(*router, actions),
+            Event::ClockJumped { .. } => {}
+            Event::Forget(user) => self.policy.forget(*user),
+            Event::ShutDown => self.shut_down(),
+        }
+        self.settle_dirty(actions);
+        self.serve_short(actions);
+        if self.closing && !self.finished && self.instances.is_empty() {
+            self.finished = true;
+            actions.push(Action::Finished);
+        }
+    }
+
+    /// When the core wants its next [`Event::Tick`]; [`Time::NEVER`] when nothing changes by waiting.
+    #[must_use]
+    pub fn next_due(&self) -> Time {
+        self.due.first().map_or(Time::NEVER, |d| d.0)
+    }
+
+    #[must_use]
+    pub fn policy(&self) -> &P {
+        &self.policy
+    }
+
+    /// Learning records that routers had to drop so far.
+    #[must_use]
+    pub fn records_lost(&self) -> u64 {
+        self.records_lost
+    }
+
+    #[must_use]
+    pub fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
+    pub(crate) fn get(&self, service: ServiceId) -> Option<&Service> {
+        self.services.get(service.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, service: ServiceId) -> Option<&mut Service> {
+        self.services.get_mut(service.0 as usize)?.as_mut()
+    }
+
+    fn with(&mut self, service: ServiceId, change: impl FnOnce(&mut Service)) {
+        if let Some(s) = self.get_mut(service) {
+            change(s);
+            self.mark(service);
+        }
+    }
+
+    /// Has a service settled at the end of this step.
+    pub(crate) fn mark(&mut self, service: ServiceId) {
+        if let Some(s) = self.get_mut(service)
+            && !s.dirty
+        {
+            s.dirty = true;
+            self.dirty.push(service);
+        }
+    }
+
+    fn settle_dirty(&mut self, actions: &mut Vec<Action>) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for service in dirty.drain(..) {
+            if let Some(s) = self.get_mut(service) {
+                s.dirty = false;
+                self.settle(service, actions);
+            }
+        }
+        if self.dirty.is_empty() {
+            self.dirty = dirty; // keeps the allocation
+        }
+    }
+
+    fn tick(&mut self) {
+        let mut left = SERVICES_PER_TICK;
+        while let Some(&(at, service)) = self.due.first()
+            && at <= self.now
+            && left > 0
+        {
+            self.due.pop_first();
+            if let Some(s) = self.get_mut(service) {
+                s.due = Time::NEVER;
+            }
+            self.mark(service);
+            left -= 1;
+        }
+    }
+
+    pub(crate) fn set_due(&mut self, service: ServiceId, at: Time) {
+        let Some(s) = self.get_mut(service) else { return };
+        let old = std::mem::replace(&mut s.due, at);
+        if old == at {
+            return;
+        }
+        if old != Time::NEVER {
+            self.due.remove(&(old, service));
+        }
+        if at != Time::NEVER {
+            self.due.insert((at, service));
+        }
+    }
+
+    fn began(&mut self, actions: &mut Vec<Action>) {
+        self.instances.clear();
+        self.room.empty();
+        self.routers.clear();
+        self.short.clear();
+        self.closing = false;
+        self.finished = false;
+        for at in 0..self.services.len() {
+            let service = ServiceId(at as u32);
+            let Some(s) = self.get_mut(service) else { continue };
+            s.instances.clear();
+            s.gauges.clear();
+            s.failures = 0;
+            s.backoff_until = Time::default();
+            s.waiting_since = None;
+            s.wanted = 0;
+            let now = self.now;
+            self.policy.needed(now, service, 0, 0);
+            self.mark(service);
+            self.publish(service, actions);
+        }
+    }
+
+    fn service(&mut self, spec: &Arc<ServiceSpec>, actions: &mut Vec<Action>) {
+        let (id, at) = (spec.id, spec.id.0 as usize);
+        if self.services.len() <= at {
+            self.services.resize_with(at + 1, || None);
+        }
+        match &mut self.services[at] {
+            Some(s) => {
+                s.spec = Arc::clone(spec);
+                s.leaving = false;
+            }
+            slot => {
+                *slot = Some(Service {
+                    spec: Arc::clone(spec),
+                    gauges: Vec::new(),
+                    instances: Vec::new(),
+                    wanted: 0,
+                    reason: None,
+                    values: Vec::new(),
+                    bounds: Bounds::default(),
+                    due: Time::NEVER,
+                    failures: 0,
+                    backoff_until: Time::default(),
+                    last_failure: String::new(),
+                    waiting_since: None,
+                    dirty: false,
+                    leaving: false,
+                    refusing: false,
+                });
+            }
+        }
+        let start = self.demand.start_time(spec);
+        let memory_bytes = self.demand.memory_bytes(spec);
+        self.policy.service(&View { spec, start, memory_bytes, needed: 0 });
+        self.publish(id, actions);
+        self.mark(id);
+    }
+
+    fn service_gone(&mut self, service: ServiceId) {
+        self.with(service, |s| s.leaving = true);
+    }
+
+    fn shut_down(&mut self) {
+        self.closing = true;
+        for at in 0..self.services.len() {
+            self.mark(ServiceId(at as u32));
+        }
+    }
+
+    fn traffic(&mut self, traffic: &Traffic) {
+        self.records_lost += traffic.lost;
+        let mut touched = std::mem::take(&mut self.touched);
+        for activity in &traffic.activities {
+            self.policy.activity(activity, &mut touched);
+        }
+        for service in touched.drain(..) {
+            self.mark(service);
+        }
+        self.touched = touched;
+        for done in &traffic.finished {
+            self.demand.finished(done.service, done.duration);
+        }
+        for load in &traffic.instances {
+            if let Some(instance) = self.instances.get_mut(&load.instance) {
+                match instance.in_flight.iter_mut().find(|f| f.0 == traffic.router) {
+                    Some(flight) => flight.1 = load.in_flight,
+                    None => instance.in_flight.push((traffic.router, load.in_flight)),
+                }
+                instance.last_used = instance.last_used.max(load.last_used);
+                self.room_changed |= load.in_flight == 0;
+                let service = instance.service;
+                self.mark(service);
+            }
+        }
+        for load in &traffic.services {
+            let now = self.now;
+            let Some(s) = self.get_mut(load.service) else { continue };
+            let before = s.requests();
+            s.gauge(traffic.router, |g| {
+                g.in_flight = load.in_flight;
+                g.waiting = load.waiting;
+            });
+            s.note_waiting(now);
+            let after = s.requests();
+            // Other routers' requests are counted as they were last told.
+            let peak = before.max(after).max(after - (load.in_flight + load.waiting).min(after) + load.peak);
+            let (peak, needed) = (s.spec.instances_for(peak), s.spec.instances_for(after));
+            self.policy.needed(now, load.service, peak, needed);
+            self.mark(load.service);
+        }
+    }
+
+    fn waiting(&mut self, router: RouterId, service: ServiceId, waiting: u32) {
+        let now = self.now;
+        if let Some(s) = self.get_mut(service) {
+            s.gauge(router, |g| g.waiting = waiting);
+            s.note_waiting(now);
+            self.mark(service);
+        }
+    }
+
+    fn period_loads(&mut self, period: Span, loads: &[PeriodLoad]) {
+        for load in loads {
+            self.policy.period(self.now, load.service, period, load.needed);
+            self.mark(load.service);
+        }
+    }
+
+    pub(crate) fn order_generation(&mut self) -> Generation {
+        self.generation.0 += 1;
+        self.generation
+    }
+
+    /// The only site so far.
+    pub(crate) fn site(&self) -> SiteId {
+        SiteId(0)
+    }
+}
+
+impl Service {
+    fn gauge(&mut self, router: RouterId, change: impl FnOnce(&mut Gauge)) {
+        let at = self.gauges.iter().position(|g| g.router == router).unwrap_or_else(|| {
+            self.gauges.push(Gauge { router, ..Gauge::default() });
+            self.gauges.len() - 1
+        });
+        change(&mut self.gauges[at]);
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.gauges.iter().fold(0, |sum, g| sum.saturating_add(g.in_flight))
+    }
+
+    pub(crate) fn held(&self) -> u32 {
+        self.gauges.iter().fold(0, |sum, g| sum.saturating_add(g.waiting))
+    }
+
+    /// Requests at instances or held, now.
+    pub(crate) fn requests(&self) -> u32 {
+        self.in_flight().saturating_add(self.held())
+    }
+
+    pub(crate) fn note_waiting(&mut self, now: Time) {
+        self.waiting_since = match (self.held(), self.waiting_since) {
+            (0, _) => None,
+            (_, None) => Some(now),
+            (_, since) => since,
+        };
+    }
+}
+
+impl Instance {
+    pub(crate) fn requests(&self) -> u32 {
+        self.in_flight.iter().fold(0, |sum, f| sum.saturating_add(f.1))
+    }
+
+    /// Counts towards what the plan wants.
+    pub(crate) fn counts(&self) -> bool {
+        matches!(self.state, State::Starting | State::Ready)
+    }
+}

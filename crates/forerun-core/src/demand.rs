@@ -1,0 +1,120 @@
+//! Demand: what an instance of a service takes, as far as has been seen.
+
+use forerun_types::{ServiceId, ServiceSpec, Span};
+use serde::{Deserialize, Serialize};
+
+/// Starts that are remembered per service.
+const STARTS: usize = 16;
+/// New readings weigh 1/8: a few minutes of readings once a second forget the start-up peak.
+const FADE: u64 = 8;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Seen {
+    starts_us: Vec<u64>,
+    next_start: usize,
+    memory_bytes: u64,
+    service_time_us: u64,
+    cpu_us_per_s: u64,
+}
+
+/// What has been seen of every service's instances.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Demand {
+    services: Vec<Seen>,
+}
+
+impl Demand {
+    fn seen(&mut self, service: ServiceId) -> &mut Seen {
+        let at = service.0 as usize;
+        if self.services.len() <= at {
+            self.services.resize_with(at + 1, Seen::default);
+        }
+        &mut self.services[at]
+    }
+
+    pub fn started(&mut self, service: ServiceId, took: Span) {
+        let seen = self.seen(service);
+        if seen.starts_us.len() < STARTS {
+            seen.starts_us.push(took.0);
+        } else {
+            seen.starts_us[seen.next_start] = took.0;
+            seen.next_start = (seen.next_start + 1) % STARTS;
+        }
+    }
+
+    pub fn used(&mut self, service: ServiceId, memory_bytes: u64) {
+        let seen = self.seen(service);
+        seen.memory_bytes = fade(seen.memory_bytes, memory_bytes);
+    }
+
+    pub fn finished(&mut self, service: ServiceId, duration: Span) {
+        let seen = self.seen(service);
+        seen.service_time_us = fade(seen.service_time_us, duration.0);
+    }
+
+    pub fn cpu(&mut self, service: ServiceId, cpu: Span, over: Span) {
+        if over > Span::ZERO {
+            let seen = self.seen(service);
+            seen.cpu_us_per_s = fade(seen.cpu_us_per_s, cpu.0.saturating_mul(1_000_000) / over.0);
+        }
+    }
+
+    /// What a start takes: the upper quartile of the last ones, or what the specification thinks.
+    #[must_use]
+    pub fn start_time(&self, spec: &ServiceSpec) -> Span {
+        let Some(seen) = self.services.get(spec.id.0 as usize).filter(|s| !s.starts_us.is_empty()) else {
+            return spec.start_estimate;
+        };
+        let mut starts = [0u64; STARTS];
+        let n = seen.starts_us.len();
+        starts[..n].copy_from_slice(&seen.starts_us);
+        starts[..n].sort_unstable();
+        Span(starts[n * 3 / 4])
+    }
+
+    /// Memory of one instance: what was seen, or what is reserved for it.
+    #[must_use]
+    pub fn memory_bytes(&self, spec: &ServiceSpec) -> u64 {
+        let seen = self.services.get(spec.id.0 as usize).map_or(0, |s| s.memory_bytes);
+        if seen > 0 { seen } else { spec.resources.memory_bytes }
+    }
+
+    /// How long a request keeps an instance busy; zero while unknown.
+    #[must_use]
+    pub fn service_time(&self, service: ServiceId) -> Span {
+        Span(self.services.get(service.0 as usize).map_or(0, |s| s.service_time_us))
+    }
+
+    /// Thousandths of a core that one instance keeps busy on average.
+    #[must_use]
+    pub fn cpu_milli(&self, service: ServiceId) -> u64 {
+        self.services.get(service.0 as usize).map_or(0, |s| s.cpu_us_per_s / 1_000)
+    }
+}
+
+fn fade(old: u64, new: u64) -> u64 {
+    if old == 0 { new } else { old - old / FADE + new / FADE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_replaces_what_was_thought() {
+        let mut demand = Demand::default();
+        let spec = ServiceSpec::named(ServiceId(2), "s");
+        assert_eq!(demand.start_time(&spec), Span::from_secs(10));
+        for ms in [100, 200, 300, 400] {
+            demand.started(spec.id, Span::from_millis(ms));
+        }
+        assert_eq!(demand.start_time(&spec), Span::from_millis(400));
+        for _ in 0..100 {
+            demand.started(spec.id, Span::from_millis(50));
+        }
+        assert_eq!(demand.start_time(&spec), Span::from_millis(50));
+        assert_eq!(demand.memory_bytes(&spec), 1_000_000_000);
+        demand.used(spec.id, 5_000_000);
+        assert_eq!(demand.memory_bytes(&spec), 5_000_000);
+    }
+}

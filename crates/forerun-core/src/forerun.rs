@@ -1,0 +1,180 @@
+//! Forerun's own policy: profiles feed the forecast, the forecast's chances are priced.
+
+use crate::forecast::grid::AgeGrid;
+use crate::forecast::users::Expected;
+use crate::forecast::{Chance, Forecast, LevelChances};
+use crate::policy::{LevelValue, Policy, View};
+use crate::profile::{NEXT_MAX, Profiles};
+use forerun_types::{Activity, Reason, ServiceId, ServiceSpec, Span, Time, UserKey};
+use serde::{Deserialize, Serialize};
+
+/// How finely load is told apart, if the service does not say: about six start times, since what happens within one
+/// start cannot be acted on. Steps are few, so that services share what they learn of gaps.
+const GRAINS_MS: [u64; 8] = [250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
+const STARTS_PER_GRAIN: u64 = 6;
+/// How many times a grain the sum over expected users is worth recomputing.
+const USERS_PER_GRAIN: u64 = 8;
+
+/// Profiles, forecasts and prices in one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Forerun {
+    profiles: Profiles,
+    forecast: Forecast,
+    /// Whether what single users are about to do counts.
+    with_users: bool,
+    #[serde(skip)]
+    scratch: Vec<LevelChances>,
+    users: Vec<UsersNow>,
+}
+
+/// The last sum over a service's expected users.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct UsersNow {
+    at: Time,
+    count: f64,
+}
+
+impl Forerun {
+    #[must_use]
+    pub fn new(memory_bytes_max: u64) -> Self {
+        Self {
+            profiles: Profiles::new(memory_bytes_max),
+            forecast: Forecast::default(),
+            with_users: true,
+            scratch: Vec::new(),
+            users: Vec::new(),
+        }
+    }
+
+    /// The ablation: service-level signals only.
+    #[must_use]
+    pub fn without_users(memory_bytes_max: u64) -> Self {
+        Self { with_users: false, ..Self::new(memory_bytes_max) }
+    }
+
+    #[must_use]
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    fn expected_users(&mut self, now: Time, view: &View<'_>, grain: Span) -> f64 {
+        let at = view.spec.id.0 as usize;
+        if self.users.len() <= at {
+            self.users.resize(at + 1, UsersNow::default());
+        }
+        let Some(expected) = self.forecast.expected_mut(view.spec.id) else { return 0.0 };
+        if expected.is_empty() {
+            return 0.0;
+        }
+        let memo = &mut self.users[at];
+        if now >= memo.at + Span(grain.0 / USERS_PER_GRAIN) {
+            let count = expected.count(now, view.start + grain, &self.profiles.gaps, &self.profiles.all_gaps);
+            *memo = UsersNow { at: now, count };
+        }
+        memo.count
+    }
+}
+
+fn grain(spec: &ServiceSpec) -> Span {
+    if spec.grain > Span::ZERO {
+        return spec.grain;
+    }
+    let wanted_ms = spec.start_estimate.as_millis() * STARTS_PER_GRAIN;
+    let fit = GRAINS_MS.iter().rev().find(|&&ms| ms <= wanted_ms).unwrap_or(&GRAINS_MS[0]);
+    Span::from_millis(*fit)
+}
+
+/// Bytes for a time, in thousandths of a GB-second.
+fn milli_gbs(bytes: u64, span: Span) -> u64 {
+    u64::try_from(u128::from(bytes) * u128::from(span.0) / 1_000_000_000_000).unwrap_or(u64::MAX)
+}
+
+/// The price of one chance: an instance that is there when it is needed saves the cold start, and the memory that
+/// the start itself and, on average, half of the time would have taken; keeping it costs all of the time.
+fn price(chance: &Chance, view: &View<'_>) -> LevelValue {
+    let chance_ppm = (chance.chance * 1e6) as u32;
+    let cost = milli_gbs(view.memory_bytes, chance.within);
+    let saved = view
+        .spec
+        .sla
+        .cold_start_milli_gbs
+        .saturating_add(cost / 2)
+        .saturating_add(milli_gbs(view.memory_bytes, view.start));
+    let worth = u64::try_from(u128::from(saved) * u128::from(chance_ppm) / 1_000_000).unwrap_or(u64::MAX);
+    LevelValue {
+        net_milli_gbs: i64::try_from(worth).unwrap_or(i64::MAX) - i64::try_from(cost).unwrap_or(i64::MAX),
+        within: chance.within,
+        reason: Reason::Priced {
+            chance_ppm,
+            within: chance.within,
+            worth_milli_gbs: worth,
+            cost_milli_gbs: cost,
+        },
+    }
+}
+
+/// Value per time, to compare windows of different length.
+fn per_second(value: &LevelValue) -> i128 {
+    i128::from(value.net_milli_gbs) * 1_000_000 / i128::from(value.within.0.max(1))
+}
+
+impl Policy for Forerun {
+    fn service(&mut self, view: &View<'_>) {
+        self.forecast.service(view.spec.id, AgeGrid::fine(grain(view.spec)));
+    }
+
+    fn service_gone(&mut self, service: ServiceId) {
+        self.forecast.gone(service);
+    }
+
+    fn activity(&mut self, activity: &Activity, touched: &mut Vec<ServiceId>) {
+        let Some(outlook) = self.profiles.activity(activity) else { return };
+        if !self.with_users {
+            return;
+        }
+        for service in outlook.lapsed.into_iter().flatten() {
+            if let Some(expected) = self.forecast.expected_mut(service) {
+                expected.remove(activity.user);
+            }
+        }
+        for next in outlook.next.into_iter().flatten() {
+            if let Some(expected) = self.forecast.expected_mut(next.service) {
+                expected.add(Expected {
+                    user: activity.user,
+                    chance: next.chance,
+                    from: activity.at,
+                    after: activity.service.0,
+                });
+                touched.push(next.service);
+            }
+        }
+    }
+
+    fn needed(&mut self, now: Time, service: ServiceId, peak: u32, needed: u32) {
+        self.forecast.needed(now, service, peak, needed);
+    }
+
+    fn period(&mut self, now: Time, service: ServiceId, period: Span, needed: u32) {
+        self.forecast.period(now, service, period, needed);
+    }
+
+    fn forget(&mut self, user: UserKey) {
+        let expected: [Option<ServiceId>; NEXT_MAX] = self.profiles.forget(user);
+        for service in expected.into_iter().flatten() {
+            if let Some(expected) = self.forecast.expected_mut(service) {
+                expected.remove(user);
+            }
+        }
+    }
+
+    fn appraise(&mut self, now: Time, view: &View<'_>, values: &mut Vec<LevelValue>) -> Time {
+        let users = if self.with_users { self.expected_users(now, view, grain(view.spec)) } else { 0.0 };
+        self.scratch.clear();
+        let again = self.forecast.chances(now, view.spec.id, view.start, users, &mut self.scratch);
+        for level in &self.scratch {
+            let best = level.windows().map(|c| price(&c, view)).max_by_key(per_second);
+            values.extend(best);
+        }
+        again
+    }
+}

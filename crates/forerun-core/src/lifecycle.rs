@@ -1,0 +1,301 @@
+//! What happens to instances: starts, ends, the four-step stop, failures and their back-off.
+
+use crate::core::{Core, Instance, State};
+use crate::policy::Policy;
+use forerun_types::{
+    Access, Action, Generation, InstanceId, InstanceRoute, Reason, RouterId, ServiceId, ServiceRoute, Span,
+    StopWhy, Time, Unavailable,
+};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// An instance that lives at least so long has started well: an end after that is no part of a crash loop.
+const LIVED_WELL: Span = Span::from_secs(10);
+/// The first failure is tried again at once; from the second on, the pause doubles up to the longest.
+const BACKOFF_FIRST: Span = Span::from_secs(1);
+const BACKOFF_MAX: Span = Span::from_secs(60);
+/// How long after its own deadline a backend may still answer, before it is asked again to stop the instance.
+const BACKEND_LATE: Span = Span::from_secs(10);
+/// Text of a failure that is kept for people.
+const WHY_MAX: usize = 2_000;
+
+impl<P: Policy> Core<P> {
+    pub(crate) fn ready(
+        &mut self,
+        id: InstanceId,
+        address: SocketAddr,
+        took: Span,
+        actions: &mut Vec<Action>,
+    ) {
+        let now = self.now;
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        if instance.state != State::Starting {
+            return; // an order to stop it is already on its way
+        }
+        instance.state = State::Ready;
+        instance.address = Some(address);
+        instance.ready_at = Some(now);
+        instance.last_used = now;
+        let service = instance.service;
+        self.demand.started(service, took);
+        if let Some(s) = self.get_mut(service) {
+            s.backoff_until = Time::default();
+        }
+        self.publish(service, actions);
+        self.mark(service);
+    }
+
+    pub(crate) fn start_failed(&mut self, id: InstanceId, why: &str, actions: &mut Vec<Action>) {
+        let Some(instance) = self.remove(id) else { return };
+        // One that was ordered to stop while it started did what it was told.
+        if !matches!(
+            instance.state,
+            State::Stopping { why: StopWhy::Plan | StopWhy::Evicted | StopWhy::ShutDown, .. }
+        ) {
+            self.failed(instance.service, why);
+        }
+        self.publish(instance.service, actions);
+    }
+
+    pub(crate) fn died(&mut self, id: InstanceId, why: &str, actions: &mut Vec<Action>) {
+        let now = self.now;
+        let Some(instance) = self.remove(id) else { return };
+        if !matches!(instance.state, State::Stopping { .. }) {
+            let lived = instance.ready_at.map_or(Span::ZERO, |at| now.since(at));
+            if lived >= LIVED_WELL
+                && let Some(s) = self.get_mut(instance.service)
+            {
+                s.failures = 0;
+            }
+            self.failed(instance.service, why);
+        }
+        self.publish(instance.service, actions);
+    }
+
+    pub(crate) fn stopped(&mut self, id: InstanceId) {
+        let Some(instance) = self.remove(id) else { return };
+        let lived = instance.ready_at.is_some();
+        if let Some(s) = self.get_mut(instance.service)
+            && lived
+        {
+            s.failures = 0;
+        }
+        if let State::Stopping { why: StopWhy::StartTimeout, .. } = instance.state {
+            self.failed(instance.service, "the backend did not say in time whether it had started");
+        }
+    }
+
+    fn failed(&mut self, service: ServiceId, why: &str) {
+        let now = self.now;
+        let Some(s) = self.get_mut(service) else { return };
+        s.failures = s.failures.saturating_add(1);
+        s.last_failure = why.chars().take(WHY_MAX).collect();
+        s.backoff_until = match s.failures {
+            0 | 1 => now,
+            n => now + Span((BACKOFF_FIRST.0 << (n - 2).min(16)).min(BACKOFF_MAX.0)),
+        };
+    }
+
+    /// Takes an instance out of the books: it is known to be gone.
+    fn remove(&mut self, id: InstanceId) -> Option<Instance> {
+        let instance = self.instances.remove(&id)?;
+        self.room.release(&instance.reserved);
+        self.room_changed = true;
+        if let Some(s) = self.get_mut(instance.service) {
+            s.instances.retain(|i| *i != id);
+        }
+        self.mark(instance.service);
+        Some(instance)
+    }
+
+    pub(crate) fn usage(&mut self, id: InstanceId, memory_bytes: u64, cpu: Span) {
+        let now = self.now;
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.memory_bytes = memory_bytes;
+        let (used, over) = (cpu - instance.cpu, now.since(instance.usage_at));
+        instance.cpu = cpu;
+        instance.usage_at = now;
+        let (service, ready) = (instance.service, instance.state == State::Ready);
+        if ready {
+            self.demand.used(service, memory_bytes);
+            self.demand.cpu(service, used, over);
+        }
+    }
+
+    /// First step of a stop: out of the route table. What never was in it is stopped at once.
+    pub(crate) fn drain(&mut self, id: InstanceId, why: StopWhy, reason: Reason, actions: &mut Vec<Action>) {
+        let (now, nobody) = (self.now, self.routers.is_empty());
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let service = instance.service;
+        let starting = instance.state == State::Starting;
+        // The state must change before the table is made, and the table's generation is not known until then.
+        instance.state = State::Stopping { ordered: now, why };
+        if starting || nobody {
+            if !starting {
+                self.publish(service, actions);
+            }
+            self.order_stop(id, why, reason, actions);
+            return;
+        }
+        let generation = self.publish(service, actions);
+        let grace = self.get(service).map_or(Span::ZERO, |s| s.spec.drain_timeout);
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.state =
+                State::Draining { generation, quiesced: Vec::new(), deadline: now + grace, why, reason };
+        }
+        // Its deadline must be among the service's dues.
+        let due = self.instances_due(service).min(self.get(service).map_or(Time::NEVER, |s| s.due));
+        self.set_due(service, due);
+    }
+
+    fn order_stop(&mut self, id: InstanceId, why: StopWhy, reason: Reason, actions: &mut Vec<Action>) {
+        let now = self.now;
+        let generation = self.order_generation();
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.state = State::Stopping { ordered: now, why };
+        let service = instance.service;
+        let grace = self.get(service).map_or(Span::ZERO, |s| s.spec.drain_timeout);
+        actions.push(Action::Stop { instance: id, generation, grace, why, reason });
+        self.mark(service);
+    }
+
+    pub(crate) fn quiesced(
+        &mut self,
+        router: RouterId,
+        id: InstanceId,
+        told: Generation,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(Instance { state: State::Draining { generation, quiesced, .. }, .. }) =
+            self.instances.get_mut(&id)
+            && told >= *generation
+            && !quiesced.contains(&router)
+        {
+            quiesced.push(router);
+            self.stop_if_quiet(id, actions);
+        }
+    }
+
+    fn stop_if_quiet(&mut self, id: InstanceId, actions: &mut Vec<Action>) {
+        let Some(Instance { state: State::Draining { quiesced, why, reason, .. }, .. }) =
+            self.instances.get(&id)
+        else {
+            return;
+        };
+        if self.routers.iter().all(|r| quiesced.contains(r)) {
+            let (why, reason) = (*why, reason.clone());
+            self.order_stop(id, why, reason, actions);
+        }
+    }
+
+    pub(crate) fn router_left(&mut self, router: RouterId, actions: &mut Vec<Action>) {
+        self.routers.retain(|r| *r != router);
+        for instance in self.instances.values_mut() {
+            instance.in_flight.retain(|f| f.0 != router);
+        }
+        let draining: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, i)| matches!(i.state, State::Draining { .. }))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in draining {
+            self.stop_if_quiet(id, actions);
+        }
+        for at in 0..self.services.len() {
+            let now = self.now;
+            let id = ServiceId(at as u32);
+            let Some(s) = self.get_mut(id) else { continue };
+            let before = s.gauges.len();
+            s.gauges.retain(|g| g.router != router);
+            if s.gauges.len() != before {
+                s.note_waiting(now);
+                let needed = s.spec.instances_for(s.requests());
+                self.policy.needed(now, id, needed, needed);
+                self.mark(id);
+            }
+        }
+    }
+
+    /// The earliest deadline among a service's instances.
+    pub(crate) fn instances_due(&self, id: ServiceId) -> Time {
+        let Some(s) = self.get(id) else { return Time::NEVER };
+        let deadlines = s.instances.iter().filter_map(|i| self.instances.get(i)).map(|i| match &i.state {
+            State::Starting => i.born + s.spec.start_timeout + BACKEND_LATE,
+            State::Ready => Time::NEVER,
+            State::Draining { deadline, .. } => *deadline,
+            State::Stopping { ordered, .. } => *ordered + s.spec.drain_timeout + BACKEND_LATE,
+        });
+        deadlines.min().unwrap_or(Time::NEVER)
+    }
+
+    /// Acts on deadlines that have passed: drains that took too long, backends that do not answer.
+    pub(crate) fn overdue(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
+        let now = self.now;
+        if self.instances_due(id) > now {
+            return;
+        }
+        let Some(s) = self.get(id) else { return };
+        let (start, drain) = (s.spec.start_timeout + BACKEND_LATE, s.spec.drain_timeout + BACKEND_LATE);
+        for instance in s.instances.clone() {
+            let Some(i) = self.instances.get(&instance) else { continue };
+            let late = match &i.state {
+                State::Starting if i.born + start <= now => Some(StopWhy::StartTimeout),
+                State::Draining { deadline, why, .. } if *deadline <= now => Some(*why),
+                State::Stopping { ordered, why } if *ordered + drain <= now => Some(*why),
+                _ => None,
+            };
+            if let Some(why) = late {
+                let reason = i.reason.clone();
+                self.order_stop(instance, why, reason, actions);
+            }
+        }
+    }
+
+    /// Tells the routers a service's entry as it is now; returns the generation that says so.
+    pub(crate) fn publish(&mut self, id: ServiceId, actions: &mut Vec<Action>) -> Generation {
+        let generation = self.order_generation();
+        let now = self.now;
+        let Some(s) = self.get(id) else { return generation };
+        let mut instances = Vec::new();
+        for &instance in &s.instances {
+            if let Some(Instance { state: State::Ready, address: Some(address), .. }) =
+                self.instances.get(&instance)
+            {
+                instances.push(InstanceRoute { instance, address: *address, access: Access::Any });
+            }
+        }
+        let refusing = instances.is_empty() && s.failures > 1 && now < s.backoff_until;
+        let unavailable = refusing
+            .then(|| Unavailable { why: s.last_failure.clone(), retry_after: s.backoff_until.since(now) });
+        let route = Arc::new(ServiceRoute { spec: Arc::clone(&s.spec), instances, unavailable });
+        if let Some(s) = self.get_mut(id) {
+            s.refusing = refusing;
+        }
+        actions.push(Action::Route { generation, service: id, route: Some(route) });
+        generation
+    }
+
+    /// Publishes when a back-off begins or ends.
+    pub(crate) fn refuse_or_accept(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
+        let now = self.now;
+        let Some(s) = self.get(id) else { return };
+        let ready = s.instances.iter().any(|i| self.is(*i, |i| i.state == State::Ready));
+        let refusing = !ready && s.failures > 1 && now < s.backoff_until;
+        if refusing != s.refusing {
+            self.publish(id, actions);
+        }
+    }
+
+    /// A service that was taken out of the configuration goes with its last instance.
+    pub(crate) fn remove_if_left(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
+        if self.get(id).is_some_and(|s| s.leaving && s.instances.is_empty()) {
+            self.set_due(id, Time::NEVER);
+            self.short.remove(&id);
+            self.policy.service_gone(id);
+            self.services[id.0 as usize] = None;
+            let generation = self.order_generation();
+            actions.push(Action::Route { generation, service: id, route: None });
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What a policy must answer: what one more instance is worth. All else, bounds, capacity, starts and stops, is the
+//! same for every policy.
+
+use forerun_types::{Activity, Reason, ServiceId, ServiceSpec, Span, Time, UserKey};
+
+/// What a policy may know of a service when it is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub spec: &'a ServiceSpec,
+    /// How long a start takes, as far as is known.
+    pub start: Span,
+    /// What an instance takes, as far as is known.
+    pub memory_bytes: u64,
+    /// Instances that the load of now needs.
+    pub needed: u32,
+}
+
+/// What one instance beyond the load of now is worth.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LevelValue {
+    /// Worth less cost over `within`, in thousandths of a GB-second; it is wanted when positive.
+    pub net_milli_gbs: i64,
+    pub within: Span,
+    pub reason: Reason,
+}
+
+/// Turns what is seen into what instances are worth. Deterministic; the same calls give the same answers.
+pub trait Policy {
+    /// A service was added, or is described anew.
+    fn service(&mut self, view: &View<'_>);
+    fn service_gone(&mut self, service: ServiceId);
+    /// A user did something; services whose prospects this changes are appended to `touched`.
+    fn activity(&mut self, activity: &Activity, touched: &mut Vec<ServiceId>);
+    /// At most `peak` instances were needed since the last call, and `needed` are now.
+    fn needed(&mut self, now: Time, service: ServiceId, peak: u32, needed: u32);
+    /// So many were needed in the period that ends now.
+    fn period(&mut self, now: Time, service: ServiceId, period: Span, needed: u32);
+    fn forget(&mut self, user: UserKey);
+    /// The values of instances beyond `view.needed`, one for each that may be worth having, in any order; returns
+    /// when to ask again if nothing happens before.
+    fn appraise(&mut self, now: Time, view: &View<'_>, values: &mut Vec<LevelValue>) -> Time;
+}

@@ -1,0 +1,359 @@
+//! The plan of one service, carried into orders: one priced decision for pre-warming, keeping, scaling and eviction.
+//!
+//! The j-th instance beyond the load of now is worth what the policy says; it is wanted while that is positive and
+//! there is room, or less valuable idle ones can make room. What the load of now needs comes first, at any price.
+
+use crate::core::{Core, Instance, Service, State};
+use crate::policy::{LevelValue, Policy, View};
+use forerun_types::{Action, InstanceId, Mode, Reason, Resources, ServiceId, Span, StopWhy, Time};
+
+/// Idle instances that one request for room may evict.
+const EVICTIONS_MAX: usize = 16;
+/// Services short of room that one step serves.
+const SHORT_PER_STEP: usize = 64;
+/// Held requests of one service that room is kept free for at a time.
+const CLAIMS_MAX: u32 = 64;
+/// A held request takes any room that can be made.
+const AT_ANY_PRICE: i64 = i64::MAX;
+/// `min` and a person's word take any but that of another `min`.
+const BOUND_PRICE: i64 = i64::MAX - 1;
+/// A planned start evicts only what is worth less by an eighth: switching has a price too.
+const SWITCH_MARGIN: i64 = 8;
+
+impl<P: Policy> Core<P> {
+    /// Brings a service to what is wanted now.
+    pub(crate) fn settle(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
+        self.overdue(id, actions);
+        let again = self.appraise(id);
+        let (now, closing) = (self.now, self.closing);
+        let Some(s) = self.get_mut(id) else { return };
+        let needed = s.spec.instances_for(s.requests());
+        let planned = s.values.iter().filter(|v| v.net_milli_gbs > 0).count() as u32;
+        let (target, decided, bounds_again) = if closing || s.leaving {
+            (0, None, Time::NEVER)
+        } else {
+            let spec = s.spec.clone();
+            s.bounds.apply(now, &spec, needed.saturating_add(planned))
+        };
+        let reason = if closing { Reason::ShutDown } else { why(s, needed, planned, target, decided) };
+        let backoff = if now < s.backoff_until { s.backoff_until } else { Time::NEVER };
+        let acts = s.spec.mode == Mode::Act;
+        let mut wanted = target;
+        if acts {
+            let have = self.count(id);
+            if have < target && backoff == Time::NEVER {
+                wanted = self.start_until(id, needed, target, &reason, actions);
+            } else {
+                self.short.remove(&id);
+                self.trim(id, target, &reason, actions);
+            }
+        }
+        self.want(id, wanted, reason, actions);
+        self.refuse_or_accept(id, actions);
+        let due = again.min(bounds_again).min(backoff).min(self.instances_due(id));
+        self.set_due(id, due);
+        self.remove_if_left(id, actions);
+    }
+
+    /// A request is held: starts what it needs now, and takes nothing away.
+    pub(crate) fn react(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
+        let (now, closing) = (self.now, self.closing);
+        let Some(s) = self.get(id) else { return };
+        if closing || s.leaving || s.spec.mode != Mode::Act || now < s.backoff_until {
+            return;
+        }
+        let waiting = s.held();
+        let (need, most) = (s.spec.instances_for(waiting), s.spec.max);
+        let starting =
+            s.instances.iter().filter(|i| self.is(**i, |i| i.state == State::Starting)).count() as u32;
+        let have = self.count(id);
+        for _ in 0..need.saturating_sub(starting).min(most.saturating_sub(have)) {
+            if !self.start_one(id, AT_ANY_PRICE, &Reason::Waiting { waiting }, actions) {
+                self.short.insert(id);
+                break;
+            }
+        }
+    }
+
+    /// Gives room that has come to those who wait for it: held requests first, the longest held first.
+    pub(crate) fn serve_short(&mut self, actions: &mut Vec<Action>) {
+        if !std::mem::take(&mut self.room_changed) {
+            return;
+        }
+        if self.short.is_empty() {
+            self.room.all_served();
+            return;
+        }
+        let mut order: Vec<(Time, i64, ServiceId)> = self
+            .short
+            .iter()
+            .filter_map(|&id| {
+                let s = self.get(id)?;
+                let best = s.values.first().map_or(i64::MIN, |v| density(v, &s.spec.resources));
+                Some((s.waiting_since.unwrap_or(Time::NEVER), -best.max(-i64::MAX), id))
+            })
+            .collect();
+        order.sort_unstable();
+        for (waiting_since, _, id) in order.into_iter().take(SHORT_PER_STEP) {
+            self.short.remove(&id);
+            if waiting_since != Time::NEVER {
+                self.react(id, actions);
+            }
+            self.settle(id, actions);
+        }
+    }
+
+    fn appraise(&mut self, id: ServiceId) -> Time {
+        let now = self.now;
+        let Some(s) = self.services.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+            return Time::NEVER;
+        };
+        let view = View {
+            spec: &s.spec,
+            start: self.demand.start_time(&s.spec),
+            memory_bytes: self.demand.memory_bytes(&s.spec),
+            needed: s.spec.instances_for(s.requests()),
+        };
+        s.values.clear();
+        let again = self.policy.appraise(now, &view, &mut s.values);
+        let resources = s.spec.resources;
+        s.values.sort_by_key(|v| std::cmp::Reverse(density(v, &resources)));
+        again
+    }
+
+    /// Starts until there are `target`, or no room can be made; returns how many there are then.
+    fn start_until(
+        &mut self,
+        id: ServiceId,
+        needed: u32,
+        target: u32,
+        reason: &Reason,
+        actions: &mut Vec<Action>,
+    ) -> u32 {
+        let mut have = self.count(id);
+        while have < target {
+            let Some(s) = self.get(id) else { break };
+            let (price, reason) = if have < needed {
+                (AT_ANY_PRICE, Reason::InUse { needed })
+            } else if let Some(value) = s.values.get((have - needed) as usize).filter(|v| v.net_milli_gbs > 0)
+            {
+                (density(value, &s.spec.resources), value.reason.clone())
+            } else {
+                (BOUND_PRICE, reason.clone())
+            };
+            if !self.start_one(id, price, &reason, actions) {
+                self.short.insert(id);
+                return have;
+            }
+            have += 1;
+        }
+        self.short.remove(&id);
+        have
+    }
+
+    /// One more instance: one that is draining comes back, else a new one starts if there is room; if not, room is
+    /// asked for, and this returns false.
+    fn start_one(&mut self, id: ServiceId, price: i64, reason: &Reason, actions: &mut Vec<Action>) -> bool {
+        if self.bring_back(id, actions) {
+            return true;
+        }
+        let Some(s) = self.get(id) else { return false };
+        let spec = s.spec.clone();
+        // What is merely planned leaves the room that held requests of others wait for.
+        let free = match price {
+            AT_ANY_PRICE => self.room.fits(&spec.resources),
+            _ => self.room.after(&[], &self.claims(id)).fits(&spec.resources),
+        };
+        if !free {
+            self.make_room(id, price, actions);
+            return false;
+        }
+        self.last_instance.0 += 1;
+        let (instance, now) = (self.last_instance, self.now);
+        self.room.reserve(&spec.resources);
+        self.instances.insert(
+            instance,
+            Instance {
+                service: id,
+                state: State::Starting,
+                born: now,
+                ready_at: None,
+                address: None,
+                in_flight: Vec::new(),
+                last_used: now,
+                memory_bytes: 0,
+                cpu: Span::ZERO,
+                usage_at: now,
+                reason: reason.clone(),
+                reserved: spec.resources,
+            },
+        );
+        if let Some(s) = self.get_mut(id) {
+            s.instances.push(instance);
+        }
+        let generation = self.order_generation();
+        let site = self.site();
+        actions.push(Action::Start { instance, generation, service: id, site, spec, reason: reason.clone() });
+        true
+    }
+
+    fn bring_back(&mut self, id: ServiceId, actions: &mut Vec<Action>) -> bool {
+        let Some(s) = self.get(id) else { return false };
+        let draining = s.instances.iter().rev().copied();
+        let Some(instance) =
+            draining.into_iter().find(|i| self.is(*i, |i| matches!(i.state, State::Draining { .. })))
+        else {
+            return false;
+        };
+        if let Some(i) = self.instances.get_mut(&instance) {
+            i.state = State::Ready;
+        }
+        self.publish(id, actions);
+        true
+    }
+
+    /// Evicts idle instances that are worth less than `price`, until what is on its way out suffices.
+    fn make_room(&mut self, id: ServiceId, price: i64, actions: &mut Vec<Action>) {
+        let Some(wanted) = self.get(id).map(|s| s.spec.resources) else { return };
+        for _ in 0..EVICTIONS_MAX {
+            if self.room_to_come(id).fits(&wanted) {
+                return;
+            }
+            let Some((value, victim, service)) = self.least_valuable(id) else { break };
+            let margin =
+                if price >= BOUND_PRICE { 0 } else { (value.saturating_abs() / SWITCH_MARGIN).max(1) };
+            if value.saturating_add(margin) >= price {
+                break;
+            }
+            let lost = value.clamp(-1_000_000_000, 1_000_000_000).unsigned_abs();
+            let reason = Reason::Evicted {
+                for_service: id,
+                worth_milli_gbs: price.unsigned_abs(),
+                lost_milli_gbs: lost,
+            };
+            let left = self.count(service).saturating_sub(1);
+            if self.get(service).is_some_and(|s| s.wanted > left) {
+                self.want(service, left, reason.clone(), actions);
+            }
+            self.drain(victim, StopWhy::Evicted, reason, actions);
+        }
+        self.room.refused(price);
+    }
+
+    /// The room that there will be when all that is going is gone, and the held requests of others are served.
+    fn room_to_come(&self, id: ServiceId) -> crate::room::Room {
+        let going: Vec<Resources> =
+            self.instances.values().filter(|i| !i.counts()).map(|i| i.reserved).collect();
+        self.room.after(&going, &self.claims(id))
+    }
+
+    /// What the held requests of other services that are short of room wait for.
+    fn claims(&self, id: ServiceId) -> Vec<Resources> {
+        let mut claims = Vec::new();
+        for &other in self.short.iter().filter(|&&o| o != id) {
+            let Some(s) = self.get(other) else { continue };
+            let missing = s.spec.instances_for(s.held()).min(CLAIMS_MAX);
+            claims.extend((0..missing).map(|_| s.spec.resources));
+        }
+        claims
+    }
+
+    /// The idle instance of another service that is worth least: value per GB and hour, the instance, its service.
+    fn least_valuable(&self, except: ServiceId) -> Option<(i64, InstanceId, ServiceId)> {
+        let mut least: Option<(i64, Time, InstanceId, ServiceId)> = None;
+        for s in self.services.iter().flatten().filter(|s| s.spec.id != except && !s.instances.is_empty()) {
+            let have = self.count(s.spec.id);
+            if have <= s.spec.min {
+                continue;
+            }
+            let idle = have.saturating_sub(s.spec.instances_for(s.requests()));
+            let Some(at) = idle.checked_sub(1) else { continue };
+            let value = s.values.get(at as usize).map_or(i64::MIN, |v| density(v, &s.spec.resources));
+            let Some((used, instance)) = self.least_recent(s, 0) else { continue };
+            let candidate = (value, used, instance, s.spec.id);
+            if least.is_none_or(|l| candidate < l) {
+                least = Some(candidate);
+            }
+        }
+        least.map(|(value, _, instance, service)| (value, instance, service))
+    }
+
+    /// The least recently used of a service's idle instances, or of those starting beyond the first `claimed`.
+    fn least_recent(&self, s: &Service, claimed: u32) -> Option<(Time, InstanceId)> {
+        let mut starting = 0;
+        let mut least: Option<(Time, InstanceId)> = None;
+        for &id in &s.instances {
+            let Some(i) = self.instances.get(&id) else { continue };
+            let free = match i.state {
+                State::Ready => i.requests() == 0,
+                State::Starting => {
+                    starting += 1;
+                    starting > claimed
+                }
+                _ => false,
+            };
+            if free && least.is_none_or(|l| (i.last_used, id) < l) {
+                least = Some((i.last_used, id));
+            }
+        }
+        least
+    }
+
+    /// Stops idle instances until there are `target`; busy ones stay until they are done.
+    fn trim(&mut self, id: ServiceId, target: u32, reason: &Reason, actions: &mut Vec<Action>) {
+        let closing = self.closing;
+        let mut have = self.count(id);
+        while have > target {
+            let Some(s) = self.get(id) else { return };
+            let claimed = if closing || s.leaving { 0 } else { s.spec.instances_for(s.held()) };
+            let mut next = self.least_recent(s, claimed).map(|l| l.1);
+            if next.is_none() && (closing || s.leaving) {
+                // What is busy drains too: nothing new may come to it.
+                next = s.instances.iter().copied().find(|i| self.is(*i, Instance::counts));
+            }
+            let Some(instance) = next else { return };
+            let why = if closing { StopWhy::ShutDown } else { StopWhy::Plan };
+            self.drain(instance, why, reason.clone(), actions);
+            have -= 1;
+        }
+    }
+
+    fn want(&mut self, id: ServiceId, wanted: u32, reason: Reason, actions: &mut Vec<Action>) {
+        let site = self.site();
+        let Some(s) = self.get_mut(id) else { return };
+        if s.wanted != wanted {
+            s.wanted = wanted;
+            actions.push(Action::Want { service: id, site, instances: wanted, reason: reason.clone() });
+        }
+        s.reason = Some(reason);
+    }
+
+    /// Instances that count towards what is wanted: starting or ready.
+    pub(crate) fn count(&self, id: ServiceId) -> u32 {
+        let Some(s) = self.get(id) else { return 0 };
+        s.instances.iter().filter(|i| self.is(**i, Instance::counts)).count() as u32
+    }
+
+    pub(crate) fn is(&self, instance: InstanceId, test: impl Fn(&Instance) -> bool) -> bool {
+        self.instances.get(&instance).is_some_and(test)
+    }
+}
+
+/// Value per GB and hour in thousandths of a GB-second: what compares services of different size.
+pub(crate) fn density(value: &LevelValue, resources: &Resources) -> i64 {
+    let per_hour = i128::from(value.net_milli_gbs) * 3_600_000_000 / i128::from(value.within.0.max(1));
+    let per_gb = per_hour * 1_000_000_000 / i128::from(resources.memory_bytes.max(1_000_000));
+    per_gb.clamp(i128::from(i64::MIN / 4), i128::from(i64::MAX / 4)) as i64
+}
+
+fn why(s: &Service, needed: u32, planned: u32, target: u32, decided: Option<String>) -> Reason {
+    if let Some(what) = decided {
+        return Reason::Bound { what };
+    }
+    if planned == 0 && target > 0 {
+        return Reason::InUse { needed };
+    }
+    // The instance at the margin: the least valuable that is wanted, or the most valuable that is not.
+    let marginal = s.values.get((planned.max(1) - 1) as usize);
+    marginal.map_or(Reason::InUse { needed }, |v| v.reason.clone())
+}

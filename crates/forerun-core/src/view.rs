@@ -1,0 +1,133 @@
+//! Looking at the core without touching it: for `status`, metrics and checks.
+
+use crate::core::{Core, State};
+use crate::policy::Policy;
+use forerun_types::{InstanceId, Mode, Resources, ServiceId, Span, Time};
+use serde::Serialize;
+
+/// What an instance is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    Starting,
+    Ready,
+    Draining,
+    Stopping,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InstanceStatus {
+    pub instance: InstanceId,
+    pub state: InstanceState,
+    pub since: Time,
+    pub in_flight: u32,
+    pub memory_bytes: u64,
+    /// Why it was started.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServiceStatus {
+    pub service: ServiceId,
+    pub name: String,
+    pub mode: Mode,
+    pub wanted: u32,
+    pub in_flight: u32,
+    pub waiting: u32,
+    pub instances: Vec<InstanceStatus>,
+    /// Why so many are wanted.
+    pub reason: String,
+    pub reason_label: &'static str,
+    /// When the plan looks at it again by itself; `None` if not.
+    pub next_look: Option<Time>,
+    pub start: Span,
+    pub memory_bytes: u64,
+    pub service_time: Span,
+    pub cpu_milli: u64,
+    /// The best chances of need, in millionths, beyond what is needed now: what quantiles of demand follow from.
+    pub chances_ppm: Vec<u32>,
+    /// Why the last start or instance failed, while that still matters.
+    pub failing: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SiteStatus {
+    pub used: Resources,
+    pub capacity: Resources,
+    pub instances: u32,
+    pub instances_max: u32,
+    /// Value per GB and hour, in thousandths of a GB-second, of the best that found no room: the price of memory.
+    pub shadow_price: i64,
+    pub records_lost: u64,
+}
+
+impl<P: Policy> Core<P> {
+    #[must_use]
+    pub fn site_status(&self) -> SiteStatus {
+        let ((used, instances), (capacity, instances_max)) = (self.room.used(), self.room.limits());
+        SiteStatus {
+            used,
+            capacity,
+            instances,
+            instances_max,
+            shadow_price: self.room.shadow_price(),
+            records_lost: self.records_lost(),
+        }
+    }
+
+    /// All services, in order of their ids.
+    pub fn services(&self) -> impl Iterator<Item = ServiceStatus> + '_ {
+        self.services.iter().flatten().map(|s| {
+            let chance = |reason: &forerun_types::Reason| match reason {
+                forerun_types::Reason::Priced { chance_ppm, .. } => Some(*chance_ppm),
+                _ => None,
+            };
+            ServiceStatus {
+                service: s.spec.id,
+                name: s.spec.name.clone(),
+                mode: s.spec.mode,
+                wanted: s.wanted,
+                in_flight: s.in_flight(),
+                waiting: s.held(),
+                instances: s.instances.iter().filter_map(|id| self.instance_status(*id)).collect(),
+                reason: s.reason.as_ref().map_or_else(String::new, forerun_types::Reason::sentence),
+                reason_label: s.reason.as_ref().map_or("none", forerun_types::Reason::label),
+                next_look: (s.due != Time::NEVER).then_some(s.due),
+                start: self.demand.start_time(&s.spec),
+                memory_bytes: self.demand.memory_bytes(&s.spec),
+                service_time: self.demand.service_time(s.spec.id),
+                cpu_milli: self.demand.cpu_milli(s.spec.id),
+                chances_ppm: s.values.iter().filter_map(|v| chance(&v.reason)).collect(),
+                failing: (s.failures > 0).then(|| s.last_failure.clone()),
+            }
+        })
+    }
+
+    fn instance_status(&self, id: InstanceId) -> Option<InstanceStatus> {
+        let i = self.instances.get(&id)?;
+        Some(InstanceStatus {
+            instance: id,
+            state: match i.state {
+                State::Starting => InstanceState::Starting,
+                State::Ready => InstanceState::Ready,
+                State::Draining { .. } => InstanceState::Draining,
+                State::Stopping { .. } => InstanceState::Stopping,
+            },
+            since: i.ready_at.unwrap_or(i.born),
+            in_flight: i.requests(),
+            memory_bytes: i.memory_bytes,
+            reason: i.reason.sentence(),
+        })
+    }
+}
+
+impl ServiceStatus {
+    /// The quantile of instances needed within the next look-ahead, from the chances of each level.
+    #[must_use]
+    pub fn needed_quantile(&self, needed_now: u32, quantile: f64) -> u32 {
+        let missed = ((1.0 - quantile) * 1e6) as u32;
+        let mut chances = self.chances_ppm.clone();
+        chances.sort_unstable_by(|a, b| b.cmp(a));
+        needed_now + chances.iter().take_while(|c| **c > missed).count() as u32
+    }
+}
