@@ -1,1 +1,17 @@
+//! What a router decides: which service a request is for, which instance takes it, whether it may be held, and what
+//! its action is called.
+//!
+//! The live router and the lab call the same functions, so that a modelled world picks as the real one does. Load
+//! and randomness are arguments.
+//!
+//! Absent on purpose: IO, clocks, async, locks, and any memory of requests; counters belong to the caller.
 
+mod classify;
+mod hold;
+mod pick;
+mod template;
+
+pub use classify::{Classifier, normalise_host};
+pub use hold::{HoldRefusal, admit_hold};
+pub use pick::{LoadView, Pick, admits, pick};
+pub use template::{SEGMENT_PLACEHOLDER, TemplateGuard, action_template};
