@@ -1,1 +1,16 @@
+//! What runs instances: the [`Backend`] trait, and its implementations.
+//!
+//! A backend obeys orders and reports outcomes; it never chooses. Orders return at once, outcomes come as
+//! [`forerun_types::Event`]s through the [`Sink`] given at construction. `tests/contract` holds the suite that
+//! every backend passes.
+//!
+//! Absent on purpose: any knowledge of users, forecasts, plans or routes, and any async runtime.
 
+mod backend;
+pub mod fixture;
+mod ledger;
+mod output;
+pub mod process;
+
+pub use backend::{Backend, Capabilities, OrderError, SetupError, Sink, StartOrder, StopOrder};
+pub use process::{ProcessBackend, ProcessSettings, reaper_main};

@@ -1,0 +1,201 @@
+//! Instances as child processes of Forerun.
+//!
+//! Three threads whatever the number of instances: the keeper, an event loop that follows every instance; the
+//! spawner, which starts processes; the census, which reads `/proc`. Beside them stands one reaper process.
+//!
+//! Each instance leads a session of its own. Stopping, killing, memory and CPU mean the session with all its
+//! process groups. A process that makes a session of its own again (a daemon) is outside of it, and is not found.
+//!
+//! Nothing outlives Forerun, even after `kill -9`: the parent-death signal ends each instance's first process, the
+//! reaper ends the rest of its session, and what neither could end stands in the state file for the next start.
+
+mod census;
+mod keeper;
+mod ports;
+mod probe;
+mod procfs;
+mod reaper;
+mod run;
+mod spawn;
+mod state;
+mod sys;
+mod why;
+
+pub use reaper::reaper_main;
+pub(crate) use sys::ignore_end_signals;
+
+use crate::ledger::{Ledger, StartVerdict, StopVerdict};
+use crate::{Backend, Capabilities, OrderError, SetupError, Sink, StartOrder, StopOrder};
+use forerun_types::{InstanceId, Span};
+use keeper::{Keeper, Mailbox, Message};
+use spawn::Spawner;
+use state::StateFile;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+const NAME: &str = "process";
+
+/// How a [`ProcessBackend`] works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSettings {
+    /// The command that runs [`reaper_main`]; without one, what instances started themselves can outlive a killed
+    /// Forerun until its next start. `["/proc/self/exe", "__reaper"]` runs the present binary, even if its file has
+    /// been replaced.
+    pub reaper_command: Option<Vec<String>>,
+    /// Where the list of running processes is kept. One folder belongs to one Forerun at a time.
+    pub state_folder: Option<PathBuf>,
+    /// Ends an instance whose resident memory exceeds its service's `resources.memory_bytes`.
+    pub limit_memory: bool,
+    /// First and last port for instances; by default 12,000 that the kernel does not use for outgoing connections.
+    pub ports: Option<(u16, u16)>,
+    /// How many instances may exist at once; a start beyond it fails.
+    pub instances_max: usize,
+    /// How many ports a start tries in all while its process says that the address is in use.
+    pub port_attempts: u32,
+    /// How often memory and CPU are reported.
+    pub usage_every: Span,
+}
+
+impl Default for ProcessSettings {
+    fn default() -> Self {
+        Self {
+            reaper_command: None,
+            state_folder: None,
+            limit_memory: false,
+            ports: None,
+            // Three file descriptors each: within the 20,000 that a service manager commonly allows.
+            instances_max: 4_096,
+            port_attempts: 3,
+            usage_every: Span::from_secs(1),
+        }
+    }
+}
+
+/// Runs every instance as a child process. Dropping it kills what still runs, and waits for that, at most for 5 s.
+pub struct ProcessBackend {
+    ledger: Arc<Mutex<Ledger>>,
+    mailbox: Mailbox,
+    keeper: Option<JoinHandle<()>>,
+    limit_memory: bool,
+}
+
+impl ProcessBackend {
+    /// Kills what an earlier life left, by the state folder, and starts the threads and the reaper.
+    ///
+    /// # Errors
+    /// If the state folder cannot be used or is in use, the reaper cannot be run, or the system has no room.
+    pub fn new(settings: ProcessSettings, sink: Sink) -> Result<Self, SetupError> {
+        let (low, high) = settings.ports.unwrap_or_else(ports::default_range);
+        if low < 1_024 || low > high {
+            return Err(SetupError::Ports { low, high });
+        }
+        let state = settings.state_folder.as_deref().map(StateFile::open).transpose()?;
+        let spawner = Spawner::new(settings.reaper_command.clone(), state)?;
+        let limit_memory = settings.limit_memory;
+        let ledger = Arc::new(Mutex::new(Ledger::new(settings.instances_max)));
+        let system = |what| move |source| SetupError::System { what, source };
+        let (mailbox, inbox) = Mailbox::new().map_err(system("wake-up"))?;
+        let (jobs, job_queue) = mpsc::channel();
+        let (counts, count_queue) = mpsc::channel();
+        let draw = std::process::id() ^ mailbox.draw();
+        let ports = ports::Ports::new((low, high), draw);
+        let keeper = Keeper::new(settings, sink, Arc::clone(&ledger), inbox, jobs, counts, ports)
+            .map_err(system("event queue"))?;
+        let to_keeper = mailbox.clone();
+        let spawning = named("forerun-spawn", move || spawner.run(&job_queue, &to_keeper))
+            .map_err(system("spawning thread"))?;
+        let to_keeper = mailbox.clone();
+        let counting = named("forerun-census", move || census::run(&count_queue, &to_keeper))
+            .map_err(system("census thread"))?;
+        let keeping = named("forerun-keep", move || {
+            // The keeper owns the others' queues: they end when it does.
+            keeper.run();
+            let _ = spawning.join();
+            let _ = counting.join();
+        })
+        .map_err(system("keeping thread"))?;
+        Ok(Self { ledger, mailbox, keeper: Some(keeping), limit_memory })
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread with a small stack: none of them recurses.
+fn named(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(work)
+}
+
+impl Backend for ProcessBackend {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { usage: true, limits: self.limit_memory, ..Capabilities::default() }
+    }
+
+    fn start(&self, order: StartOrder) -> Result<(), OrderError> {
+        // Orders enter the queue under the lock, so that a stop cannot overtake its start.
+        let mut ledger = self.ledger();
+        let instance = order.instance;
+        let refuse = |why: &str| Message::Refuse { instance, why: why.to_owned() };
+        let message = match ledger.start(instance, order.generation)? {
+            StartVerdict::Start => Message::Start { instance, spec: order.spec, ordered: Instant::now() },
+            StartVerdict::Nothing => return Ok(()),
+            StartVerdict::Full => refuse("as many instances exist as the process backend may have"),
+            StartVerdict::ShuttingDown => refuse("the process backend is shutting down"),
+        };
+        self.tell(message)
+    }
+
+    fn stop(&self, order: StopOrder) -> Result<(), OrderError> {
+        let mut ledger = self.ledger();
+        let instance = order.instance;
+        match ledger.stop(instance, order.generation)? {
+            StopVerdict::Stop => self.tell(Message::Stop { instance, grace: order.grace.into() }),
+            StopVerdict::Unknown => self.tell(Message::NeverWas { instance }),
+            StopVerdict::Nothing => Ok(()),
+        }
+    }
+
+    fn running(&self) -> Vec<InstanceId> {
+        self.ledger().running()
+    }
+
+    fn shutdown(&self, grace: Span) {
+        let mut ledger = self.ledger();
+        ledger.shutdown();
+        self.mailbox.send(Message::ShutDown { grace: grace.into() });
+    }
+}
+
+impl ProcessBackend {
+    fn tell(&self, message: Message) -> Result<(), OrderError> {
+        if self.mailbox.send(message) { Ok(()) } else { Err(OrderError::Ended { backend: NAME }) }
+    }
+}
+
+impl Drop for ProcessBackend {
+    fn drop(&mut self) {
+        self.shutdown(Span::ZERO);
+        self.mailbox.send(Message::Close { until: Instant::now() + Duration::from_secs(5) });
+        if let Some(keeper) = self.keeper.take()
+            // The last owner may be the sink, on the keeper's own thread.
+            && keeper.thread().id() != thread::current().id()
+        {
+            let _ = keeper.join();
+        }
+    }
+}
+
+impl fmt::Debug for ProcessBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessBackend").field("running", &self.running()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! A loopback port of its own for every instance.
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use std::collections::HashSet;
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Ports that are tried for one instance: enough to step over a crowded stretch, few enough to take under 5 ms.
+const TRIES_MAX: u32 = 512;
+/// As many ports as a range by default holds.
+const RANGE: u16 = 12_000;
+
+/// Hands out ports in rotation, so that one is not given again soon after its instance's end.
+#[derive(Debug)]
+pub(super) struct Ports {
+    low: u16,
+    high: u16,
+    next: u16,
+    used: HashSet<u16>,
+}
+
+impl Ports {
+    /// Ports from `low` to `high`; `draw` chooses where the rotation starts.
+    pub(super) fn new((low, high): (u16, u16), draw: u32) -> Self {
+        let count = u32::from(high - low) + 1;
+        let next = low + u16::try_from(draw % count).unwrap_or(0);
+        Self { low, high, next, used: HashSet::new() }
+    }
+
+    /// A port on which nothing listens now; `None` if none is found.
+    pub(super) fn take(&mut self) -> Option<u16> {
+        for _ in 0..TRIES_MAX {
+            let port = self.next;
+            self.next = if port >= self.high { self.low } else { port + 1 };
+            if !self.used.contains(&port) && is_free(port) {
+                self.used.insert(port);
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    pub(super) fn give_back(&mut self, port: u16) {
+        self.used.remove(&port);
+    }
+}
+
+/// Ports that the kernel does not use for outgoing connections: one of those could take an instance's port between
+/// the choice and the instance's own `bind`, and a probe could even connect to itself.
+pub(super) fn default_range() -> (u16, u16) {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_ascii_whitespace().filter_map(|number| number.parse::<u16>().ok());
+    outside((numbers.next().unwrap_or(32_768), numbers.next().unwrap_or(60_999)))
+}
+
+fn outside((low, high): (u16, u16)) -> (u16, u16) {
+    if low > 1_024 + RANGE {
+        (low - RANGE, low - 1)
+    } else if high < u16::MAX - 1_000 {
+        (high + 1, u16::MAX)
+    } else {
+        // No room beside the kernel's: an instance that loses its port is started again on another.
+        (u16::MAX - RANGE, u16::MAX)
+    }
+}
+
+/// Whether the port can be bound on every address, of both families, right now. Nothing is ever listened on.
+fn is_free(port: u16) -> bool {
+    let any =
+        [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
+    any.iter().all(|address| {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        // A machine without one of the families has nothing on it either.
+        socket.is_err()
+            || socket.is_ok_and(|socket| bind(&socket, address) != Err(rustix::io::Errno::ADDRINUSE))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_taken_port_is_stepped_over() {
+        let (low, high) = default_range();
+        for address in ["127.0.0.1", "0.0.0.0", "[::1]"] {
+            let listener = (low..high).find_map(|port| TcpListener::bind(format!("{address}:{port}")).ok());
+            let Some(listener) = listener else { continue };
+            let taken = listener.local_addr().unwrap().port();
+            let mut ports = Ports::new((taken, high), 0);
+            let first = ports.take().unwrap();
+            assert!(first > taken, "{address}: {first} after {taken}");
+            assert_ne!(ports.take().unwrap(), first);
+        }
+    }
+
+    #[test]
+    fn ports_run_out_and_come_back() {
+        let (_, high) = default_range();
+        let free = (high - 500..high).find(|port| is_free(*port)).unwrap();
+        let mut ports = Ports::new((free, free), 7);
+        assert_eq!(ports.take(), Some(free));
+        assert_eq!(ports.take(), None);
+        ports.give_back(free);
+        assert_eq!(ports.take(), Some(free));
+    }
+
+    #[test]
+    fn the_range_keeps_off_outgoing_connections() {
+        for (kernel, ours) in [
+            ((32_768, 60_999), (20_768, 32_767)),
+            ((1_024, 60_999), (61_000, 65_535)),
+            ((1_024, 65_535), (53_535, 65_535)),
+        ] {
+            assert_eq!(outside(kernel), ours);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The crate's only unsafe code: what runs in a child between fork and exec, and signals that are ignored.
+#![allow(unsafe_code)]
+
+use rustix::net::SendFlags;
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid};
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+
+/// Makes the command's process the leader of a session of its own that dies with the calling *thread*, and lets it
+/// tell the reaper its number before anything of the service runs, so that a kill at any moment finds it known.
+pub(super) fn tie_to_this_thread(command: &mut Command, reaper: Option<Arc<UnixStream>>) {
+    let parent = getpid();
+    let hook = move || -> io::Result<()> {
+        setsid()?;
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have died before the signal was asked for.
+        if getppid() != Some(parent) {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        if let Some(reaper) = &reaper {
+            let (text, len) = announcement(getpid().as_raw_pid().unsigned_abs());
+            // Neither a stuck nor a dead reaper may keep the service from starting.
+            let _ = rustix::net::send(&**reaper, &text[..len], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+        Ok(())
+    };
+    // SAFETY: the hook makes plain system calls through rustix and formats into an array on its stack. It neither
+    // allocates nor locks nor drops anything: its captures live until exec replaces the process.
+    unsafe {
+        command.pre_exec(hook);
+    }
+}
+
+/// `+PID` and a newline, without the allocator, which is not usable after a fork.
+fn announcement(pid: u32) -> ([u8; 16], usize) {
+    let mut text = [0; 16];
+    text[0] = b'+';
+    let digits = pid.checked_ilog10().unwrap_or(0) as usize + 1;
+    let mut rest = pid;
+    for at in (1..=digits).rev() {
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    text[digits + 1] = b'\n';
+    (text, digits + 2)
+}
+
+/// From now on the signals by which a person or a service manager ends things do nothing to this process.
+pub(crate) fn ignore_end_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE] {
+        // SAFETY: SIG_IGN installs no handler, so no code of ours runs in a signal's context.
+        unsafe {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::announcement;
+
+    #[test]
+    fn a_pid_is_announced_in_decimal() {
+        for (pid, expected) in
+            [(1, "+1\n"), (10, "+10\n"), (4_194_304, "+4194304\n"), (u32::MAX, "+4294967295\n")]
+        {
+            let (text, len) = announcement(pid);
+            assert_eq!(std::str::from_utf8(&text[..len]), Ok(expected));
+        }
+    }
+}
