@@ -5,6 +5,7 @@
 //! the standard library. What decides is quantised to integers first, so that the same events give the same actions,
 //! bit for bit, in every build.
 
+mod any;
 mod bounds;
 mod core;
 mod demand;
@@ -19,6 +20,7 @@ mod settle;
 mod view;
 
 pub use crate::core::Core;
+pub use any::AnyPolicy;
 pub use demand::Demand;
 pub use forerun::Forerun;
 pub use keep_alive::KeepAlive;

@@ -1,0 +1,65 @@
+//! The policies that a running engine can be given, by their names.
+
+use crate::forerun::Forerun;
+use crate::keep_alive::KeepAlive;
+use crate::policy::{LevelValue, Policy, View};
+use forerun_types::{Activity, ServiceId, Span, Time, UserKey};
+use serde::{Deserialize, Serialize};
+
+/// One of the policies that decide from what has been seen so far.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum AnyPolicy {
+    Forerun(Box<Forerun>),
+    KeepAlive(KeepAlive),
+}
+
+impl AnyPolicy {
+    /// `forerun`, `forerun-no-users`, `none`, or `keep-alive` with its time given beside it.
+    #[must_use]
+    pub fn named(name: &str, keep: Option<Span>, memory_bytes_max: u64) -> Option<Self> {
+        match (name, keep) {
+            ("forerun", None) => Some(Self::Forerun(Box::new(Forerun::new(memory_bytes_max)))),
+            ("forerun-no-users", None) => Some(Self::Forerun(Box::new(Forerun::without_users(memory_bytes_max)))),
+            ("none", None) => Some(Self::KeepAlive(KeepAlive::new(Span::ZERO))),
+            ("keep-alive", Some(keep)) => Some(Self::KeepAlive(KeepAlive::new(keep))),
+            _ => None,
+        }
+    }
+
+    fn inner(&mut self) -> &mut dyn Policy {
+        match self {
+            Self::Forerun(policy) => policy.as_mut(),
+            Self::KeepAlive(policy) => policy,
+        }
+    }
+}
+
+impl Policy for AnyPolicy {
+    fn service(&mut self, view: &View<'_>) {
+        self.inner().service(view);
+    }
+
+    fn service_gone(&mut self, service: ServiceId) {
+        self.inner().service_gone(service);
+    }
+
+    fn activity(&mut self, activity: &Activity, touched: &mut Vec<ServiceId>) {
+        self.inner().activity(activity, touched);
+    }
+
+    fn needed(&mut self, now: Time, service: ServiceId, peak: u32, needed: u32) {
+        self.inner().needed(now, service, peak, needed);
+    }
+
+    fn period(&mut self, now: Time, service: ServiceId, period: Span, needed: u32) {
+        self.inner().period(now, service, period, needed);
+    }
+
+    fn forget(&mut self, user: UserKey) {
+        self.inner().forget(user);
+    }
+
+    fn appraise(&mut self, now: Time, view: &View<'_>, values: &mut Vec<LevelValue>) -> Time {
+        self.inner().appraise(now, view, values)
+    }
+}

@@ -1,0 +1,59 @@
+//! What the shell needs of the world. The live ones are in [`crate::live`]; a seeded world can stand in for each.
+
+use forerun_backends::{StartOrder, StopOrder};
+use forerun_types::{RouteTable, Time};
+use std::sync::Arc;
+
+/// What a clock says when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Never goes back.
+    pub now: Time,
+    /// The wall clock has jumped by so many microseconds since the last reading.
+    pub jumped: Option<i64>,
+}
+
+pub trait Clock {
+    fn read(&mut self) -> Reading;
+}
+
+/// An order to the journal's disk. Orders are carried out in order; none of them blocks the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskOrder {
+    /// Begin a segment with these bytes; what is appended from now on goes there.
+    Segment {
+        number: u64,
+        bytes: Vec<u8>,
+    },
+    Append(Vec<u8>),
+    /// Make what was appended last.
+    Sync,
+    /// Remove a segment.
+    Remove {
+        number: u64,
+    },
+}
+
+/// How the disk has been doing since it was asked last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskHealth {
+    Good,
+    /// It failed and takes nothing until the next [`DiskOrder::Segment`].
+    Broken(String),
+}
+
+pub trait Disk {
+    fn order(&mut self, order: DiskOrder);
+    fn health(&mut self) -> DiskHealth;
+}
+
+/// Carries out orders for instances; outcomes come back as events.
+pub trait Backends {
+    fn start(&mut self, order: StartOrder);
+    fn stop(&mut self, order: StopOrder);
+}
+
+/// Everything that routes requests.
+pub trait Routers {
+    fn publish(&mut self, table: Arc<RouteTable>);
+}

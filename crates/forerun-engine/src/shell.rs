@@ -1,0 +1,308 @@
+//! The engine's shell: stamps and journals each event, steps the core, carries the actions out. It decides nothing.
+//!
+//! A state machine: it is called with events and with the passing of time, and touches the world only through its
+//! four ports, so that a seeded simulation can drive it as the live loop does.
+
+use crate::journal::{FORMAT_VERSION, Head, actions_hash, encode_head, encode_snapshot, encode_step};
+use crate::meter::Meter;
+use crate::ports::{Backends, Clock, Disk, DiskHealth, DiskOrder, Routers};
+use forerun_backends::{StartOrder, StopOrder};
+use forerun_core::{AnyPolicy, Core};
+use forerun_types::{Action, Event, Generation, RouteTable, ServiceId, ServiceRoute, Span, Time};
+use std::sync::Arc;
+
+/// The core is asked at most so often: ticks closer together would cost more than they bring.
+const TICK_LEAST: Span = Span::from_millis(2);
+/// Bytes that are gathered before they go to the disk, if no flush comes first.
+const BATCH_BYTES: usize = 256 << 10;
+/// How long a broken journal is left alone before a new segment is tried.
+const JOURNAL_RETRY: Span = Span::from_secs(10);
+
+/// How the journal is kept.
+#[derive(Clone, Debug)]
+pub struct JournalSettings {
+    /// Name of the policy, for the head of each segment.
+    pub policy: String,
+    /// Number of the first segment to write.
+    pub first_segment: u64,
+    /// Segments that exist already, oldest first, with their sizes.
+    pub existing: Vec<(u64, u64)>,
+    pub segment_bytes_max: u64,
+    /// Bytes of all segments together; the oldest go first.
+    pub bytes_max: u64,
+    pub flush_interval: Span,
+}
+
+/// What the journal has been doing, for metrics and `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalState {
+    pub segment: u64,
+    pub bytes: u64,
+    pub steps: u64,
+    pub errors: u64,
+    /// Steps that no segment holds because the disk failed.
+    pub steps_lost: u64,
+    pub broken: Option<String>,
+}
+
+/// The four ports.
+#[derive(Debug)]
+pub struct Ports<C, D, B, R> {
+    pub clock: C,
+    pub disk: D,
+    pub backends: B,
+    pub routers: R,
+}
+
+#[derive(Debug)]
+pub struct Shell<C, D, B, R> {
+    core: Core<AnyPolicy>,
+    ports: Ports<C, D, B, R>,
+    journal: JournalSettings,
+    state: JournalState,
+    segments: Vec<(u64, u64)>,
+    segment_bytes: u64,
+    buffer: Vec<u8>,
+    flushed: Time,
+    retry_at: Time,
+    ticked: Time,
+    now: Time,
+    services: Vec<Arc<ServiceRoute>>,
+    table_generation: Generation,
+    table_changed: bool,
+    actions: Vec<Action>,
+    scratch: Vec<u8>,
+    meter: Meter,
+    finished: bool,
+}
+
+impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
+    /// A shell around a new or restored core. Its first event must be [`Event::Began`].
+    pub fn new(core: Core<AnyPolicy>, ports: Ports<C, D, B, R>, journal: JournalSettings) -> Self {
+        let segments = journal.existing.clone();
+        let mut shell = Self {
+            core,
+            ports,
+            state: JournalState {
+                segment: journal.first_segment.saturating_sub(1),
+                ..JournalState::default()
+            },
+            journal,
+            segments,
+            segment_bytes: 0,
+            buffer: Vec::new(),
+            flushed: Time::default(),
+            retry_at: Time::default(),
+            ticked: Time::default(),
+            now: Time::default(),
+            services: Vec::new(),
+            table_generation: Generation(0),
+            table_changed: false,
+            actions: Vec::new(),
+            scratch: Vec::new(),
+            meter: Meter::default(),
+            finished: false,
+        };
+        shell.now = shell.ports.clock.read().now;
+        shell.flushed = shell.now;
+        shell.begin_segment();
+        shell
+    }
+
+    /// One event from outside: stamped, decided, carried out, journaled.
+    pub fn handle(&mut self, event: &Event) {
+        let reading = self.ports.clock.read();
+        if let Some(micros) = reading.jumped {
+            self.step(reading.now, &Event::ClockJumped { micros });
+        }
+        self.step(reading.now, event);
+        self.publish();
+    }
+
+    /// Time has passed: ticks the core if it is due, flushes the journal.
+    pub fn pass(&mut self) {
+        let now = self.ports.clock.read().now;
+        self.now = self.now.max(now);
+        if self.core.next_due() <= self.now && self.now >= self.ticked + TICK_LEAST {
+            self.ticked = self.now;
+            self.handle(&Event::Tick);
+        }
+        if self.now >= self.flushed + self.journal.flush_interval {
+            self.flush();
+        }
+    }
+
+    /// When [`Shell::pass`] wants to be called next.
+    #[must_use]
+    pub fn next_wake(&self) -> Time {
+        let tick = self.core.next_due().max(self.ticked + TICK_LEAST);
+        tick.min(self.flushed + self.journal.flush_interval)
+    }
+
+    #[must_use]
+    pub fn core(&self) -> &Core<AnyPolicy> {
+        &self.core
+    }
+
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    #[must_use]
+    pub fn journal(&self) -> &JournalState {
+        &self.state
+    }
+
+    /// Whether everything has stopped after [`Event::ShutDown`].
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.finished
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    pub fn ports_mut(&mut self) -> &mut Ports<C, D, B, R> {
+        &mut self.ports
+    }
+
+    fn step(&mut self, now: Time, event: &Event) {
+        self.now = self.now.max(now);
+        let mut actions = std::mem::take(&mut self.actions);
+        self.core.step(self.now, event, &mut actions);
+        self.meter.event(self.now, event);
+        for action in &actions {
+            self.carry_out(action);
+        }
+        self.record(event, &actions);
+        actions.clear();
+        self.actions = actions;
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        self.meter.action(self.now, action);
+        match action {
+            Action::Want { .. } => {}
+            Action::Start { instance, generation, spec, .. } => {
+                // A router must know an instance's service before the instance is ready.
+                self.publish();
+                self.ports.backends.start(StartOrder {
+                    instance: *instance,
+                    generation: *generation,
+                    spec: Arc::clone(spec),
+                });
+            }
+            Action::Stop { instance, generation, grace, .. } => {
+                self.publish();
+                self.ports.backends.stop(StopOrder {
+                    instance: *instance,
+                    generation: *generation,
+                    grace: *grace,
+                });
+            }
+            Action::Route { generation, service, route } => self.route(*generation, *service, route.as_ref()),
+            Action::Finished => self.finished = true,
+        }
+    }
+
+    fn route(&mut self, generation: Generation, service: ServiceId, route: Option<&Arc<ServiceRoute>>) {
+        let at = self.services.binary_search_by_key(&service, |s| s.spec.id);
+        match (at, route) {
+            (Ok(at), Some(route)) => self.services[at] = Arc::clone(route),
+            (Err(at), Some(route)) => self.services.insert(at, Arc::clone(route)),
+            (Ok(at), None) => {
+                self.services.remove(at);
+            }
+            (Err(_), None) => {}
+        }
+        self.table_generation = generation;
+        self.table_changed = true;
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.table_changed) {
+            let table = RouteTable { generation: self.table_generation, services: self.services.clone() };
+            self.ports.routers.publish(Arc::new(table));
+        }
+    }
+
+    fn record(&mut self, event: &Event, actions: &[Action]) {
+        if self.state.broken.is_some() {
+            self.state.steps_lost += 1;
+            return;
+        }
+        let hash = actions_hash(actions, &mut self.scratch);
+        let before = self.buffer.len();
+        encode_step(self.now, event, hash, &mut self.buffer);
+        self.segment_bytes += (self.buffer.len() - before) as u64;
+        self.state.steps += 1;
+        if self.buffer.len() >= BATCH_BYTES {
+            self.write_out();
+        }
+        if self.segment_bytes >= self.journal.segment_bytes_max {
+            self.begin_segment();
+        }
+    }
+
+    fn write_out(&mut self) {
+        if !self.buffer.is_empty() {
+            self.ports.disk.order(DiskOrder::Append(std::mem::take(&mut self.buffer)));
+        }
+    }
+
+    /// Writes out what was gathered and looks at how the disk is doing.
+    pub fn flush(&mut self) {
+        self.flushed = self.now;
+        if self.state.broken.is_none() {
+            self.write_out();
+            self.ports.disk.order(DiskOrder::Sync);
+        }
+        match self.ports.disk.health() {
+            DiskHealth::Broken(why) if self.state.broken.is_none() => {
+                tracing::error!(%why, "the journal cannot be written; decisions go on, learning since the last flush would be lost in a crash");
+                self.state.errors += 1;
+                self.state.broken = Some(why);
+                self.buffer.clear();
+                self.retry_at = self.now + JOURNAL_RETRY;
+            }
+            _ if self.state.broken.is_some() && self.now >= self.retry_at => {
+                self.retry_at = self.now + JOURNAL_RETRY;
+                self.state.broken = None;
+                self.begin_segment();
+            }
+            _ => {}
+        }
+    }
+
+    /// A new segment, opened by a snapshot; the oldest go when all together are too large.
+    fn begin_segment(&mut self) {
+        self.write_out();
+        if self.state.segment > 0 && self.segment_bytes > 0 {
+            self.segments.push((self.state.segment, self.segment_bytes));
+        }
+        self.state.segment += 1;
+        let head = Head {
+            version: FORMAT_VERSION,
+            segment: self.state.segment,
+            policy: self.journal.policy.clone(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let mut bytes = Vec::new();
+        encode_head(&head, &mut bytes);
+        encode_snapshot(&self.core, &mut bytes);
+        self.segment_bytes = bytes.len() as u64;
+        self.ports.disk.order(DiskOrder::Segment { number: self.state.segment, bytes });
+        let mut total: u64 = self.segment_bytes + self.segments.iter().map(|s| s.1).sum::<u64>();
+        // Room for the one that is being written.
+        let budget = self.journal.bytes_max.saturating_sub(self.journal.segment_bytes_max);
+        while total > budget && !self.segments.is_empty() {
+            let (number, bytes) = self.segments.remove(0);
+            total -= bytes;
+            self.ports.disk.order(DiskOrder::Remove { number });
+        }
+        self.state.bytes = total;
+    }
+}
