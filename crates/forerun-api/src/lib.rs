@@ -1,1 +1,12 @@
+//! The HTTP API: health, metrics and status of a running Forerun, and the wire types that it answers with.
+//!
+//! Absent on purpose: any decision, and any knowledge of where the figures come from; a [`Source`] gives them.
 
+mod metrics;
+mod problem;
+mod server;
+mod wire;
+
+pub use metrics::{InstanceState, Metrics, Outcome};
+pub use server::{Api, ApiError, Health, Source};
+pub use wire::{Instances, NextChange, ServiceStatus, SiteStatus, Status, Waits};

@@ -1,0 +1,145 @@
+//! The API over real TCP, asked by hand.
+
+// Helpers of tests are no tests to clippy.
+#![allow(clippy::unwrap_used)]
+
+use forerun_api::{Api, ApiError, Health, Metrics, Outcome, ServiceStatus, Source, Status, Waits};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+struct Fake {
+    metrics: Metrics,
+    ready: bool,
+}
+
+impl Source for Fake {
+    fn status(&self) -> Status {
+        Status {
+            version: "1.2.3".to_owned(),
+            services: vec![ServiceStatus {
+                name: "web".to_owned(),
+                wait_seconds: Some(Waits { p50: 0.0, p99: 1.5 }),
+                ..ServiceStatus::default()
+            }],
+            ..Status::default()
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    fn healthy(&self) -> Health {
+        Health::Good
+    }
+
+    fn ready(&self) -> Health {
+        if self.ready {
+            Health::Good
+        } else {
+            Health::Bad("the first route table is not there yet".to_owned())
+        }
+    }
+}
+
+async fn start(ready: bool) -> Api {
+    let metrics = Metrics::new();
+    metrics.request("web", "local", "default", Outcome::Answered);
+    Api::start(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(Fake { metrics, ready })).await.unwrap()
+}
+
+/// Sends a request head and reads the answer to its end.
+async fn ask(api: &Api, head: &str) -> String {
+    let mut stream = TcpStream::connect(api.address()).await.unwrap();
+    stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn every_path_answers() {
+    let api = start(true).await;
+    for (line, status, parts) in [
+        ("GET /healthz", "200 OK", &["ok\n"][..]),
+        ("GET /readyz", "200 OK", &["ok\n"]),
+        (
+            "GET /metrics",
+            "200 OK",
+            &["application/openmetrics-text; version=1.0.0", "forerun_requests_total{", "# EOF\n"],
+        ),
+        (
+            "GET /v1/status",
+            "200 OK",
+            &["application/json", "\"version\":\"1.2.3\"", "\"p99\":1.5", "\"next_change\":null"],
+        ),
+        (
+            "GET /nothing",
+            "404 Not Found",
+            &["application/problem+json", "\"status\":404", "nothing at /nothing"],
+        ),
+        ("POST /metrics", "405 Method Not Allowed", &["application/problem+json", "allow: GET", "use GET"]),
+        ("DELETE /v1/status", "405 Method Not Allowed", &["DELETE is not for this path"]),
+    ] {
+        let answer = ask(&api, &format!("{line} HTTP/1.1\r\nHost: localhost")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{line}: {answer}");
+        for part in parts {
+            assert!(answer.contains(part), "{line}: {part} is not in {answer}");
+        }
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn readiness_gives_its_reason() {
+    let api = start(false).await;
+    let answer = ask(&api, "GET /readyz HTTP/1.1\r\nHost: localhost").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("the first route table is not there yet"), "{answer}");
+}
+
+#[tokio::test]
+async fn foreign_host_names_are_refused() {
+    let api = start(true).await;
+    let answer = ask(&api, "GET /v1/status HTTP/1.1\r\nHost: rebind.example:7070").await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && !answer.contains("1.2.3"), "{answer}");
+    // HTTP/1.0 has no Host.
+    assert!(ask(&api, "GET /healthz HTTP/1.0").await.starts_with("HTTP/1.0 200 OK"));
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_answered_and_does_not_end_the_api() {
+    let api = start(true).await;
+    assert!(ask(&api, "\x16\x03\x01 hello").await.starts_with("HTTP/1.1 400 "));
+    let long = "x".repeat(1 << 20);
+    let mut stream = TcpStream::connect(api.address()).await.unwrap();
+    // The server may hang up in the middle of it.
+    let _ = stream.write_all(format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await;
+    drop(stream);
+    assert!(ask(&api, "GET /healthz HTTP/1.1\r\nHost: localhost").await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn only_loopback_and_free_ports_are_bound() {
+    let source = || Arc::new(Fake { metrics: Metrics::new(), ready: true });
+    let error = Api::start(SocketAddr::from(([0, 0, 0, 0], 0)), source()).await.unwrap_err();
+    assert!(matches!(error, ApiError::NotLoopback(_)) && error.to_string().contains("no authentication yet"));
+    let first = start(true).await;
+    let error = Api::start(first.address(), source()).await.unwrap_err();
+    assert!(error.to_string().contains("cannot listen on 127.0.0.1:"), "{error}");
+}
+
+#[tokio::test]
+async fn stop_ends_in_time_with_a_silent_client() {
+    let api = start(true).await;
+    let address = api.address();
+    let silent = TcpStream::connect(address).await.unwrap();
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"GET /healthz HTTP/1.1\r\nHos").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), api.stop()).await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+    drop((silent, half));
+}
