@@ -1,0 +1,121 @@
+//! The arguments, raw.
+
+use crate::failure::Failure;
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Forerun starts what your users are about to need.
+#[derive(Debug, Parser)]
+#[command(name = "forerun", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What a running Forerun does now, service by service
+    Status(StatusArgs),
+    /// Write, check or describe a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// Configuration file [default: forerun.toml]
+    #[arg(short, long = "config", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Address of the API [default: api.listen of the configuration, or 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) api: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Write a commented example, every key shown
+    Init {
+        /// Where to write it; `-` is standard output
+        #[arg(default_value = crate::config::FILE)]
+        file: PathBuf,
+    },
+    /// Say what is wrong with a configuration, by line
+    Check(ConfigFile),
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+/// Reads the arguments. Help and version are printed here, as they are no failure.
+///
+/// # Errors
+/// Bad arguments, in one line; or the reader of the help has gone.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => Ok(cli.command),
+        Err(error) if error.use_stderr() => Err(Failure::Arguments(one_line(&error))),
+        Err(error) => {
+            error.print().map_err(Failure::from)?;
+            std::process::exit(0);
+        }
+    }
+}
+
+/// Clap's message without its name, its usage and its line breaks.
+fn one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command given; see forerun --help".to_owned();
+    }
+    let text = error.to_string();
+    let told: Vec<&str> = text
+        .strip_prefix("error: ")
+        .unwrap_or(&text)
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    format!("{}; see forerun --help", told.join(" ").replace(" tip: ", "; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_arguments_are_told_in_one_line() {
+        for (args, part) in [
+            (&["forerun"][..], "no command given"),
+            (&["forerun", "statsu"], "unrecognized subcommand 'statsu'"),
+            (
+                &["forerun", "status", "--jsn"],
+                "unexpected argument '--jsn' found; a similar argument exists: '--json'",
+            ),
+            (&["forerun", "status", "--api", "x"], "invalid value 'x' for '--api <ADDRESS>'"),
+            (&["forerun", "config"], "no command given; see forerun --help"),
+        ] {
+            let error = parse(args.iter().map(OsString::from)).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(part) && !text.contains('\n'), "{args:?}: {text}");
+            assert!(matches!(error, Failure::Arguments(_)));
+        }
+    }
+}

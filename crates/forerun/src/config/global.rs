@@ -1,0 +1,119 @@
+//! The tables beside the services.
+
+use super::keys::{API, CAPACITY, LEARNING, PRICES, ROUTER, SITE, SLA, STORE};
+use super::reader::Reader;
+use super::{ApiConfig, LearningConfig, Prices, RouterConfig, StoreConfig, machine};
+use forerun_types::{Resources, SiteId, SiteSpec, SlaClass};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// A journal smaller than this could not keep a snapshot and what follows it.
+const JOURNAL_BYTES_MIN: u64 = 16 << 20;
+/// Below this, what is learned of a thousand services would push itself out.
+const LEARNING_BYTES_MIN: u64 = 16 << 20;
+
+pub(crate) fn router(root: &Reader<'_>) -> RouterConfig {
+    let reader = root.table("router", ROUTER);
+    RouterConfig { listen: address(&reader), connections_max: reader.count_u32("connections_max") }
+}
+
+fn address(reader: &Reader<'_>) -> SocketAddr {
+    // What is absent has a default, so this fallback only ever follows a problem that is noted.
+    reader.address("listen").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+pub(crate) fn api(root: &Reader<'_>, router: &RouterConfig) -> ApiConfig {
+    let reader = root.table("api", API);
+    let listen = address(&reader);
+    if !listen.ip().is_loopback() {
+        reader.problem(
+            "listen",
+            "the api has no authentication yet; use a loopback address, as \"127.0.0.1:7070\"",
+        );
+    }
+    if listen.port() != 0 && listen == router.listen {
+        reader.problem("listen", "is router.listen too; give the api another port");
+    }
+    ApiConfig { listen }
+}
+
+pub(crate) fn store(root: &Reader<'_>, base: &Path) -> StoreConfig {
+    let reader = root.table("store", STORE);
+    let folder = match reader.text("folder") {
+        Some(text) => Some(base.join(text)),
+        None => machine::state_folder(),
+    };
+    if folder.is_none() {
+        reader.problem("folder", "no home folder is known; name a folder");
+    }
+    StoreConfig {
+        folder: folder.unwrap_or_default(),
+        flush_interval: reader.duration_some("flush_interval"),
+        journal_bytes_max: reader.bytes_at_least("journal_bytes_max", JOURNAL_BYTES_MIN),
+    }
+}
+
+pub(crate) fn learning(root: &Reader<'_>) -> LearningConfig {
+    let reader = root.table("learning", LEARNING);
+    LearningConfig { memory_bytes_max: reader.bytes_at_least("memory_bytes_max", LEARNING_BYTES_MIN) }
+}
+
+pub(crate) fn prices(root: &Reader<'_>) -> Prices {
+    let reader = root.table("prices", PRICES);
+    Prices { memory_gb_hour: reader.number("memory_gb_hour"), cpu_hour: reader.number("cpu_hour") }
+}
+
+/// The sites; without any in the file, this machine.
+pub(crate) fn sites(root: &Reader<'_>) -> Vec<SiteSpec> {
+    let entries = root.named("site");
+    for extra in entries.iter().skip(1) {
+        let what = "one site is supported by this version; remove this one";
+        root.source.problem(extra.item.span(), &format!("site.{}", extra.name), what);
+    }
+    let entry = entries.first();
+    let name = entry.map_or("local", |e| &e.name);
+    let span = entry.and_then(|e| e.item.span());
+    let reader =
+        Reader::new(root.source, format!("site.{name}"), SITE, entry.and_then(|e| e.item.table()), span);
+    let capacity = reader.table("capacity", CAPACITY);
+    vec![SiteSpec {
+        id: SiteId(0),
+        name: name.to_owned(),
+        capacity: Resources {
+            cpu_milli: capacity.cores_milli("cpu"),
+            memory_bytes: capacity.bytes("memory").unwrap_or_else(machine::memory_for_instances),
+            network_bytes_per_s: capacity.bytes_per_second("network"),
+            storage_bytes: capacity.bytes("storage").unwrap_or_default(),
+        },
+        instances_max: capacity.count_u32("instances"),
+    }]
+}
+
+pub(crate) fn class(reader: &Reader<'_>, name: &str) -> SlaClass {
+    SlaClass {
+        name: name.to_owned(),
+        priority: u8::try_from(reader.count_u32("priority")).unwrap_or(u8::MAX),
+        guarantee_milli: reader.share_milli("guarantee"),
+        latency: reader.duration("latency"),
+        cold_start_milli_gbs: (reader.number("cold_start_cost") * 1e3).round() as u64,
+        reclaim_max: reader.duration("reclaim_max"),
+    }
+}
+
+/// The classes of the file, and `default` if it is not among them.
+pub(crate) fn classes(root: &Reader<'_>) -> BTreeMap<String, SlaClass> {
+    let mut classes = BTreeMap::from([("default".to_owned(), SlaClass::default())]);
+    let mut guaranteed_milli = 0u32;
+    for entry in root.named("sla") {
+        let path = format!("sla.{}", entry.name);
+        let reader = Reader::new(root.source, path, SLA, entry.item.table(), entry.item.span());
+        let class = class(&reader, &entry.name);
+        guaranteed_milli += class.guarantee_milli;
+        if guaranteed_milli > 1_000 && class.guarantee_milli > 0 {
+            reader.problem("guarantee", "the guarantees of all classes add up to more than 1; lower one");
+        }
+        classes.insert(entry.name, class);
+    }
+    classes
+}

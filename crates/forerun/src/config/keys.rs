@@ -1,0 +1,224 @@
+//! Every key that a configuration may have: one table, from which the reader takes ranges and defaults, the schema
+//! its properties, and a misspelt key its nearest neighbour.
+
+/// What a value looks like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    Text,
+    /// One text or a list of them.
+    Texts,
+    /// `250ms`, `10s`, `1h30m`, or a number of seconds.
+    Duration,
+    /// `512MB`, `2GiB`, or a number of bytes.
+    Bytes,
+    /// The same per second.
+    BytesPerSecond,
+    /// Cores: `0.5`, `2`, or `500m`.
+    Cores,
+    /// A whole number from the first to the second.
+    Count(u64, u64),
+    /// `0.2` or `20%`.
+    Share,
+    /// A number that is not negative.
+    Number,
+    /// `127.0.0.1:8080`.
+    Address,
+    Choice(&'static [&'static str]),
+    /// A list of texts, or one text that is split as a shell splits words.
+    Command,
+    /// Names with texts.
+    Env,
+    Table(&'static [Key]),
+    /// A table or a list of tables.
+    Tables(&'static [Key]),
+    /// A text or a table.
+    TextOr(&'static [Key]),
+    /// A text, a table, or a list of texts and tables.
+    TextsOr(&'static [Key]),
+    /// Tables by name: `[service.NAME]`.
+    Named(&'static [Key]),
+}
+
+/// One key. An empty `default` means that it has none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) default: &'static str,
+    pub(crate) doc: &'static str,
+}
+
+const fn key(name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
+    Key { name, shape, default, doc }
+}
+
+/// What a later version will know; said so instead of "unknown key".
+pub(crate) const LATER: &[&str] =
+    &["depends_on", "image", "prefetch", "selector", "specialise", "wake", "busy", "notify", "auth"];
+
+/// Twice the largest machine on sale, so that a slip of the unit is seen.
+const INSTANCES_MAX: u64 = 100_000;
+
+pub(crate) const ROOT: &[Key] = &[
+    key("router", Shape::Table(ROUTER), "", "Where requests come in."),
+    key("api", Shape::Table(API), "", "Status, metrics and health."),
+    key("store", Shape::Table(STORE), "", "What is kept on disk."),
+    key("learning", Shape::Table(LEARNING), "", "What is kept of users and services in memory."),
+    key("prices", Shape::Table(PRICES), "", "What resources cost, for figures in money."),
+    key("site", Shape::Named(SITE), "", "A place with its own capacity; so far there is one."),
+    key("sla", Shape::Named(SLA), "", "Priority and promises that services share by name."),
+    key("service", Shape::Named(SERVICE), "", "What requests are for."),
+];
+
+pub(crate) const ROUTER: &[Key] = &[
+    key("listen", Shape::Address, "127.0.0.1:8080", "Address and port for requests."),
+    key(
+        "connections_max",
+        Shape::Count(1, 1_000_000),
+        "10000",
+        "Client connections at a time; more wait to be accepted.",
+    ),
+];
+
+pub(crate) const API: &[Key] = &[key(
+    "listen",
+    Shape::Address,
+    "127.0.0.1:7070",
+    "Address and port of the API; loopback only, for it has no authentication yet.",
+)];
+
+pub(crate) const STORE: &[Key] = &[
+    key(
+        "folder",
+        Shape::Text,
+        "",
+        "Where the journal and the key live. Default: forerun in the XDG state folder.",
+    ),
+    key("flush_interval", Shape::Duration, "1s", "The longest time that what was learned is only in memory."),
+    key("journal_bytes_max", Shape::Bytes, "2GiB", "Size of the journal; the oldest segments go first."),
+];
+
+pub(crate) const LEARNING: &[Key] = &[key(
+    "memory_bytes_max",
+    Shape::Bytes,
+    "256MiB",
+    "Memory for what is learned; what was useful longest ago goes first.",
+)];
+
+pub(crate) const PRICES: &[Key] = &[
+    key("memory_gb_hour", Shape::Number, "0.005", "10^9 bytes for an hour."),
+    key("cpu_hour", Shape::Number, "0.04", "One core for an hour."),
+];
+
+pub(crate) const SITE: &[Key] =
+    &[key("capacity", Shape::Table(CAPACITY), "", "What all instances together may take; 0 is no limit.")];
+
+pub(crate) const CAPACITY: &[Key] = &[
+    key("cpu", Shape::Cores, "0", "Cores."),
+    key("memory", Shape::Bytes, "", "Bytes. Default: four fifths of this machine's memory."),
+    key("network", Shape::BytesPerSecond, "0", "Bytes a second."),
+    key("storage", Shape::Bytes, "0", "Bytes on disk."),
+    key("instances", Shape::Count(0, INSTANCES_MAX), "0", "Number of instances."),
+];
+
+pub(crate) const SLA: &[Key] = &[
+    key("priority", Shape::Count(0, 255), "100", "Larger goes first."),
+    key("guarantee", Shape::Share, "0", "Share of the site's capacity that is this class's own."),
+    key("latency", Shape::Duration, "500ms", "The wait that its requests should stay within."),
+    key("cold_start_cost", Shape::Number, "80.55", "GB-seconds that avoiding one cold start is worth."),
+    key("reclaim_max", Shape::Duration, "10s", "How soon capacity that was lent must come back."),
+];
+
+pub(crate) const SERVICE: &[Key] = &[
+    key("backend", Shape::Choice(&["process"]), "process", "What runs its instances."),
+    key("command", Shape::Command, "", "What to start. {port} becomes the instance's port, also in PORT."),
+    key("env", Shape::Env, "", "Environment variables; {port} is replaced here too."),
+    key("folder", Shape::Text, "", "Working folder. Default: the folder of this file."),
+    key(
+        "route",
+        Shape::TextsOr(ROUTE),
+        "",
+        "Which requests are for it: a host, a path prefix or both. Default: all.",
+    ),
+    key("port", Shape::Count(1, 65_535), "", "The only port it can listen on, if it cannot be told one."),
+    key("ready", Shape::TextOr(READY), "tcp", "When an instance is ready: tcp, http:/PATH or log:TEXT."),
+    key("start_timeout", Shape::Duration, "60s", "An instance that is not ready by then has failed."),
+    key(
+        "drain_timeout",
+        Shape::Duration,
+        "30s",
+        "How long a stop waits for requests, and then for the process.",
+    ),
+    key("resources", Shape::Table(RESOURCES), "", "What one instance counts for against the capacity."),
+    key(
+        "concurrency",
+        Shape::Count(0, 1_000_000),
+        "1",
+        "Requests that an instance serves at a time; 0 is any number.",
+    ),
+    key("min", Shape::Count(0, INSTANCES_MAX), "0", "Instances that are always up."),
+    key("max", Shape::Count(1, INSTANCES_MAX), "16", "Instances that are ever up."),
+    key("schedule", Shape::Tables(SCHEDULE), "", "Windows in which more are up."),
+    key("sla", Shape::TextOr(SLA), "default", "The name of a class, or a class of its own."),
+    key(
+        "mode",
+        Shape::Choice(&["observe", "advise", "act"]),
+        "act",
+        "How far Forerun goes: learn, also say, also do.",
+    ),
+    key("user", Shape::Text, "address", "What tells users apart: header:NAME, cookie:NAME, address or none."),
+    key("group", Shape::Text, "", "The group whose habits a new user starts from."),
+    key("tenant", Shape::Text, "default", "Whose it is; nothing is shared between tenants."),
+    key("hold", Shape::Table(HOLD), "", "Limits on requests that wait for an instance."),
+];
+
+pub(crate) const ROUTE: &[Key] = &[
+    key("host", Shape::Texts, "", "Host names; *.example.com stands for one or more labels."),
+    key("path", Shape::Texts, "", "Path prefixes that end at a segment."),
+];
+
+pub(crate) const READY: &[Key] = &[
+    key("http", Shape::Text, "", "A GET of this path answers 2xx or 3xx."),
+    key("log", Shape::Text, "", "A line of output contains this text."),
+];
+
+pub(crate) const RESOURCES: &[Key] = &[
+    key("cpu", Shape::Cores, "0", "Cores."),
+    key("memory", Shape::Bytes, "512MB", "Bytes."),
+    key("network", Shape::BytesPerSecond, "0", "Bytes a second."),
+    key("storage", Shape::Bytes, "0", "Bytes on disk."),
+];
+
+pub(crate) const SCHEDULE: &[Key] = &[
+    key("cron", Shape::Text, "", "When it opens: minute, hour, day of month, month, day of week."),
+    key("for", Shape::Duration, "", "How long it stays open."),
+    key("min", Shape::Count(1, INSTANCES_MAX), "1", "Instances that are up while it is open."),
+    key("zone", Shape::Text, "UTC", "Time zone of the cron fields, as Europe/Berlin."),
+];
+
+pub(crate) const HOLD: &[Key] = &[
+    key("requests", Shape::Count(0, 1_000_000), "1000", "Requests held at a time; 0 holds none."),
+    key("bytes", Shape::Bytes, "64MiB", "Bytes of requests held at a time."),
+    key("timeout", Shape::Duration, "60s", "The longest that one is held."),
+];
+
+/// The tables and their paths in the configuration, `*` for a name: for tests and the schema.
+#[cfg(test)]
+pub(crate) fn every() -> Vec<(String, Key)> {
+    fn walk(path: &str, keys: &[Key], into: &mut Vec<(String, Key)>) {
+        for key in keys {
+            let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+            into.push((path.clone(), *key));
+            match key.shape {
+                Shape::Named(inner) => walk(&format!("{path}.*"), inner, into),
+                Shape::Table(inner) | Shape::Tables(inner) | Shape::TextOr(inner) | Shape::TextsOr(inner) => {
+                    walk(&path, inner, into);
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut all = Vec::new();
+    walk("", ROOT, &mut all);
+    all
+}

@@ -1,0 +1,221 @@
+//! `forerun.toml`, raw to validated, once: whatever is past this module needs no check.
+//!
+//! Keys, ranges and defaults stand in one table, `keys`. Everything that is wrong is told at once, a line each, with
+//! the line of the file, the field and the mend.
+
+mod cron;
+mod global;
+mod keys;
+mod machine;
+mod problems;
+mod reader;
+mod route;
+mod schema;
+mod service;
+mod units;
+mod words;
+
+pub(crate) use problems::ConfigError;
+pub(crate) use schema::schema;
+
+use forerun_types::{ServiceId, ServiceSpec, SiteSpec, SlaClass, Span, Time};
+use jiff::tz::TimeZone;
+use problems::Source;
+use reader::Reader;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use toml_edit::Document;
+
+/// The file that is read when none is named.
+pub(crate) const FILE: &str = "forerun.toml";
+
+/// What `forerun config init` writes.
+pub(crate) const EXAMPLE: &str = include_str!("example.toml");
+
+/// Larger files are a mistake: ten thousand services fit well.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// A validated configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// In order of the file; a service's id is its place.
+    pub(crate) services: Vec<Service>,
+    /// One, so far.
+    pub(crate) sites: Vec<SiteSpec>,
+    /// By name; `default` is always there.
+    pub(crate) classes: BTreeMap<String, SlaClass>,
+    pub(crate) router: RouterConfig,
+    pub(crate) api: ApiConfig,
+    pub(crate) store: StoreConfig,
+    pub(crate) learning: LearningConfig,
+    pub(crate) prices: Prices,
+}
+
+/// A service and the time zone that its hours are in.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub(crate) spec: Arc<ServiceSpec>,
+    pub(crate) zone: TimeZone,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct RouterConfig {
+    pub(crate) listen: SocketAddr,
+    /// Client connections at a time.
+    pub(crate) connections_max: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ApiConfig {
+    /// Always a loopback address.
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct StoreConfig {
+    pub(crate) folder: PathBuf,
+    pub(crate) flush_interval: Span,
+    pub(crate) journal_bytes_max: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LearningConfig {
+    pub(crate) memory_bytes_max: u64,
+}
+
+/// In one currency, whichever.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prices {
+    /// 10^9 bytes for an hour.
+    pub(crate) memory_gb_hour: f64,
+    /// One core for an hour.
+    pub(crate) cpu_hour: f64,
+}
+
+impl Service {
+    /// The name of its zone, as `Europe/Berlin`.
+    pub(crate) fn zone_name(&self) -> &str {
+        self.zone.iana_name().unwrap_or("UTC")
+    }
+
+    /// Seconds that local time is ahead of UTC at an instant.
+    pub(crate) fn offset_seconds(&self, at: Time) -> i32 {
+        let seconds = i64::try_from(at.0 / 1_000_000).unwrap_or(i64::MAX);
+        match jiff::Timestamp::from_second(seconds) {
+            Ok(instant) => self.zone.to_offset(instant).seconds(),
+            Err(_) => 0,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, one line each.
+    pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+        let name = path.display().to_string();
+        let text = read_file(path).map_err(|what| ConfigError::one(format!("{name}: {what}")))?;
+        let base = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let base = base.canonicalize().map_err(|e| ConfigError::one(format!("{name}: {e}")))?;
+        Config::parse(&name, &text, &base)
+    }
+
+    /// Validates the text of a file called `name`; relative paths in it start at `base`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, one line each.
+    pub(crate) fn parse(name: &str, text: &str, base: &Path) -> Result<Config, ConfigError> {
+        let source = Source::new(name, text);
+        let document = match Document::parse(text) {
+            Ok(document) => document,
+            Err(error) => {
+                let what = error.message().trim().replace('\n', ", ");
+                source.problem(error.span(), "", &lower_first(&what));
+                source.finish()?;
+                return Err(ConfigError::one(format!("{name}: {what}")));
+            }
+        };
+        let config = read(&source, &document, base);
+        source.finish()?;
+        Ok(config)
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let known = std::fs::metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            "no such file; write one with `forerun config init`, or name yours with -c".to_owned()
+        }
+        _ => lower_first(&e.to_string()),
+    })?;
+    if known.is_dir() {
+        return Err("is a folder; name the file in it".to_owned());
+    }
+    if known.len() > FILE_BYTES_MAX {
+        return Err(format!("is larger than {} MiB; is it the right file?", FILE_BYTES_MAX >> 20));
+    }
+    let bytes = std::fs::read(path).map_err(|e| lower_first(&e.to_string()))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        format!("line {line} is not UTF-8; save it as UTF-8")
+    })
+}
+
+fn read(source: &Source<'_>, document: &Document<&str>, base: &Path) -> Config {
+    let root = Reader::new(source, "", keys::ROOT, Some(document.as_table()), None);
+    let router = global::router(&root);
+    let api = global::api(&root, &router);
+    let sites = global::sites(&root);
+    let classes = global::classes(&root);
+    let capacity = sites.first().map(|site| site.capacity).unwrap_or_default();
+    let shared = service::Shared { base, classes: &classes, capacity: &capacity };
+    let mut taken = route::Taken::default();
+    let services: Vec<Service> = (0u32..)
+        .zip(root.named("service"))
+        .map(|(id, entry)| service::read(&root, &entry, ServiceId(id), &shared, &mut taken))
+        .collect();
+    if services.is_empty() && !root.has("service") {
+        source.problem(None, "service", "there is none; add [service.NAME] with a command");
+    }
+    let always_up = services.iter().fold(0u64, |sum, s| {
+        sum.saturating_add(s.spec.resources.memory_bytes.saturating_mul(u64::from(s.spec.min)))
+    });
+    if capacity.memory_bytes > 0 && always_up > capacity.memory_bytes {
+        let what = format!(
+            "the instances that `min` keeps up take {always_up} bytes of memory, the site has {}; lower one",
+            capacity.memory_bytes
+        );
+        root.problem("service", &what);
+    }
+    Config {
+        services,
+        store: global::store(&root, base),
+        learning: global::learning(&root),
+        prices: global::prices(&root),
+        sites,
+        classes,
+        router,
+        api,
+    }
+}
+
+/// Messages of other libraries, in our case.
+pub(crate) fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        // Not `HTTP` or `TOML`.
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

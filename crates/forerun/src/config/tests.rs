@@ -1,0 +1,395 @@
+use super::keys::{self, Shape};
+use super::*;
+use forerun_types::{Launch, Mode, Readiness, UserFrom};
+use serde_json::Value;
+
+/// The smallest service there is, so that a test says only what it is about.
+const WEB: &str = "[service.web]\ncommand = \"true\"\n";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse("forerun.toml", text, &std::env::temp_dir())
+}
+
+/// Every line that a text is refused with, in order; each must end or begin as said.
+fn check(text: &str, expect: &[&str]) {
+    let lines = parse(text).map(|_| ()).expect_err(text).lines;
+    assert_eq!(lines.len(), expect.len(), "{text}\n{lines:#?}");
+    for (line, part) in lines.iter().zip(expect) {
+        assert!(line.contains(part), "{text}\ngot      {line}\nexpected {part}");
+        assert!(!line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
+fn defaults_fill_what_is_left_out() {
+    let config = parse(WEB).unwrap();
+    let spec = &config.services[0].spec;
+    assert_eq!((spec.id, spec.name.as_str(), spec.backend.as_str()), (ServiceId(0), "web", "process"));
+    assert_eq!((spec.min, spec.max, spec.concurrency, spec.mode), (0, 16, 1, Mode::Act));
+    assert_eq!((spec.start_timeout, spec.drain_timeout), (Span::from_secs(60), Span::from_secs(30)));
+    assert_eq!(spec.resources.memory_bytes, 512_000_000);
+    assert_eq!(
+        (&spec.ready, &spec.user, spec.tenant.as_str()),
+        (&Readiness::Tcp, &UserFrom::Address, "default")
+    );
+    assert_eq!(spec.sla, SlaClass::default());
+    assert_eq!(spec.hold, forerun_types::HoldLimits::default());
+    assert_eq!(config.router.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.router.connections_max, 10_000);
+    assert_eq!(config.api.listen.to_string(), "127.0.0.1:7070");
+    assert_eq!(config.learning.memory_bytes_max, 256 << 20);
+    assert_eq!((config.store.journal_bytes_max, config.store.flush_interval), (2 << 30, Span::from_secs(1)));
+    assert_eq!((config.prices.memory_gb_hour, config.prices.cpu_hour), (0.005, 0.04));
+    assert_eq!((config.sites.len(), config.sites[0].name.as_str()), (1, "local"));
+}
+
+#[test]
+fn default_of_a_class_that_is_written_is_the_default_class() {
+    let config = parse(&format!("{WEB}[sla.x]\n")).unwrap();
+    assert_eq!(config.classes["x"], SlaClass { name: "x".to_owned(), ..SlaClass::default() });
+}
+
+#[test]
+fn services_have_the_order_of_the_file() {
+    let config = parse(
+        "service.b = { command = \"x\", route = \"/b\" }\nservice.a = { command = \"x\", route = \"/a\" }",
+    )
+    .unwrap();
+    let names: Vec<&str> = config.services.iter().map(|s| s.spec.name.as_str()).collect();
+    assert_eq!(names, ["b", "a"]);
+    assert_eq!(config.services[1].spec.id, ServiceId(1));
+}
+
+#[test]
+fn values_are_read_in_each_spelling() {
+    let with = |line: &str| Arc::clone(&parse(&format!("{WEB}{line}\n")).unwrap().services[0].spec);
+    assert_eq!(with("ready = \"http:/up\"").ready, Readiness::Http { path: "/up".to_owned() });
+    assert_eq!(with("ready = { http = \"/up\" }").ready, Readiness::Http { path: "/up".to_owned() });
+    assert_eq!(with("ready.log = \"on port\"").ready, Readiness::Log { text: "on port".to_owned() });
+    assert_eq!(with("user = \"header:X-User\"").user, UserFrom::Header("x-user".to_owned()));
+    assert_eq!(with("user = \"cookie:Sid\"").user, UserFrom::Cookie("Sid".to_owned()));
+    assert_eq!(with("user = \"none\"").user, UserFrom::None);
+    assert_eq!(with("port = 3000").port, Some(3000));
+    assert_eq!(with("port = 3000").max, 1);
+    assert_eq!(with("start_timeout = 1.5").start_timeout, Span::from_millis(1_500));
+    assert_eq!(with("resources = { cpu = \"250m\", memory = \"1GiB\" }").resources.cpu_milli, 250);
+    assert_eq!(with("sla = { priority = 1 }").sla.priority, 1);
+    let rule = &with("route = [\"a.example/x\", { host = \"b.example\", path = [\"/x\"] }]").route;
+    assert_eq!(
+        (rule.hosts.join(" "), rule.paths.join(" ")),
+        ("a.example b.example".to_owned(), "/x".to_owned())
+    );
+    let windows = "[[service.web.schedule]]\ncron = \"0 8 * * *\"\nfor = \"1h\"\n[[service.web.schedule]]\ncron = \"0 20 * * *\"\nfor = \"1h\"\nmin = 2";
+    assert_eq!(with(windows).schedules.iter().map(|s| s.min).collect::<Vec<_>>(), [1, 2]);
+    let Launch::Process { command, env, .. } = &with("env = { A = 1, B = true, C = \"{port}\" }").launch
+    else {
+        panic!("a process was asked for");
+    };
+    assert_eq!(command, &["true"]);
+    assert_eq!(
+        env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+        ["A=1", "B=true", "C={port}"]
+    );
+}
+
+#[test]
+fn zone_gives_the_offset_of_the_day() {
+    let config =
+        parse(&format!("{WEB}schedule = {{ cron = \"0 8 * * *\", for = 60, zone = \"Europe/Berlin\" }}"))
+            .unwrap();
+    let service = &config.services[0];
+    // 2026-01-15 and 2026-07-15, noon UTC.
+    assert_eq!(service.offset_seconds(Time(1_768_478_400_000_000)), 3_600);
+    assert_eq!(service.offset_seconds(Time(1_784_116_800_000_000)), 7_200);
+    assert_eq!(service.offset_seconds(Time::NEVER), 0);
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    check(
+        &format!("{WEB}max_ = 3"),
+        &["forerun.toml:3: service.web.max_: unknown key; did you mean \"max\"?"],
+    );
+    check(&format!("{WEB}comand = 3"), &["did you mean \"command\"?"]);
+    check(&format!("{WEB}zzz = 3"), &["service.web.zzz: unknown key; known are backend, command"]);
+    check(&format!("[routr]\n{WEB}"), &["forerun.toml:1: routr: unknown key; did you mean \"router\"?"]);
+    check(
+        &format!("{WEB}hold = {{ request = 1 }}"),
+        &["service.web.hold.request: unknown key; did you mean \"requests\"?"],
+    );
+    check(&format!("{WEB}specialise = 1"), &["is not supported by this version; remove it"]);
+    check(&format!("{WEB}\"a b\" = 1"), &["service.web.\"a b\": unknown key"]);
+}
+
+#[test]
+fn wrong_values_name_line_field_and_mend() {
+    let cases: &[(&str, &[&str])] = &[
+        ("max = \"3\"", &["forerun.toml:3: service.web.max: expected a whole number, got a text"]),
+        ("max = 0", &["max: 0 is out of range; it takes 1 to 100000"]),
+        ("max = -1", &["max: -1 is out of range"]),
+        ("min = 4\nmax = 2", &["forerun.toml:3: service.web.min: 4 is more than max, which is 2"]),
+        ("port = 80\nmax = 2", &["max: one port serves one instance"]),
+        ("port = 99999", &["port: 99999 is out of range"]),
+        ("mode = \"acting\"", &["\"acting\" is not known; did you mean \"act\"?"]),
+        ("mode = \"zzz\"", &["\"zzz\" is not known; it takes observe, advise, act"]),
+        ("backend = \"docker\"", &["backend: \"docker\" is not known; it takes process"]),
+        ("user = \"X-User\"", &["user: \"X-User\" is not known; write \"header:NAME\""]),
+        ("user = \"header:a b\"", &["user: \"header:a b\" is not known"]),
+        ("sla = \"gold\"", &["sla: no class \"gold\"; add [sla.gold], or use one of default"]),
+        ("sla = \"defualt\"", &["did you mean \"default\"?"]),
+        ("start_timeout = \"soon\"", &["start_timeout: \"soon\" is no duration"]),
+        ("start_timeout = 0", &["start_timeout: must be more than nothing"]),
+        ("resources = { memory = \"1 kg\" }", &["resources.memory: \"kg\" is no unit of bytes"]),
+        ("resources = { memory = 5 }", &["resources.memory: must be at least 1MiB"]),
+        ("resources = 7", &["resources: expected a table, got a whole number"]),
+        ("ready = \"udp\"", &["ready: \"udp\" is not known"]),
+        ("ready = { http = \"up\" }", &["ready: path \"up\" must begin with \"/\""]),
+        ("ready = { http = \"/\", log = \"x\" }", &["ready: takes one of http and log"]),
+        ("ready = {}", &["ready: is empty"]),
+        ("ready = 7", &["ready: expected a text in quotes, got a whole number"]),
+        ("folder = \"no/such/folder\"", &["folder: no folder "]),
+        ("env = { PORT = 80 }", &["env: PORT is set by forerun; write port ="]),
+        ("env = [1]", &["env: expected a table of names and texts, got a list"]),
+        ("env = { A = [1] }", &["env.A: expected a text, got a list"]),
+        ("schedule = { cron = \"0 8 * *\", for = \"1h\" }", &["schedule.cron: \"0 8 * *\" has 4 fields"]),
+        ("schedule = { for = \"1h\" }", &["schedule.cron: is missing"]),
+        ("schedule = { cron = \"0 8 * * *\" }", &["schedule.for: is missing"]),
+        ("schedule = [\"0 8 * * *\"]", &["schedule: expected a table"]),
+        (
+            "schedule = { cron = \"@daily\", for = 1, zone = \"Mars/Base\" }",
+            &["zone: \"Mars/Base\" is no time zone"],
+        ),
+        (
+            "schedule = { cron = \"@daily\", for = 1, min = 17 }",
+            &["schedule.min: 17 is more than the service's max"],
+        ),
+        ("route = \"http://a.b\"", &["route: \"http://a.b\" has a scheme"]),
+        (
+            "route = { hosts = \"a\" }",
+            &["route.host: is missing", "route.hosts: unknown key; did you mean \"host\"?"],
+        ),
+        ("route = []", &["route: is an empty list"]),
+        ("route = [\"a.b/x\", \"c.d/y\"]", &["route: these hosts and paths do not combine freely"]),
+        ("tenant = \"a/b\"", &["tenant: a name is 1 to 63 letters"]),
+        ("hold = { timeout = 0 }", &["hold.timeout: must be more than nothing"]),
+    ];
+    for (lines, expect) in cases {
+        check(&format!("{WEB}{lines}"), expect);
+    }
+}
+
+#[test]
+fn wrong_globals_name_line_field_and_mend() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "[router]\nlisten = \"8080\"",
+            &["forerun.toml:2: router.listen: \"8080\" is no address with a port"],
+        ),
+        ("[api]\nlisten = \"0.0.0.0:7070\"", &["api.listen: the api has no authentication yet"]),
+        ("[api]\nlisten = \"127.0.0.1:8080\"", &["api.listen: is router.listen too"]),
+        ("[store]\njournal_bytes_max = 5", &["store.journal_bytes_max: must be at least 16MiB"]),
+        ("[prices]\ncpu_hour = -1", &["prices.cpu_hour: expected a number from 0"]),
+        (
+            "[sla.a]\nguarantee = 0.6\n[sla.b]\nguarantee = 0.6",
+            &["forerun.toml:4: sla.b.guarantee: the guarantees"],
+        ),
+        ("[sla.\"a b\"]", &["sla.a b: a name is 1 to 63 letters"]),
+        ("[site.a]\n[site.b]", &["site.b: one site is supported"]),
+        (
+            "[site.a]\ncapacity = { memory = \"100MB\" }",
+            &["service.web.resources.memory: is more than the whole site has"],
+        ),
+        ("router = 7", &["router: expected a table, got a whole number"]),
+        ("sla = 7", &["sla: expected tables [sla.NAME], got a whole number"]),
+        ("sla.a = 7", &["sla.a: expected a table; write it under [sla.a]"]),
+    ];
+    for (lines, expect) in cases {
+        check(&format!("{lines}\n{WEB}"), expect);
+    }
+    check("", &["forerun.toml:1: service: there is none; add [service.NAME]"]);
+    check("[service.web]", &["forerun.toml:1: service.web.command: is missing"]);
+    check("[service.web]\ncommand = []", &["command: is empty"]);
+    check("[service.web]\ncommand = \"a | b\"", &["command: '|' needs a shell"]);
+    check("[service.web]\ncommand = \"./no-such\"", &["command: no program "]);
+    check(
+        "[service.web]\ncommand = [1]",
+        &["command: is empty", "command: expected a text in quotes, got a whole number"],
+    );
+    check("[service.\"a.b\"]\ncommand = \"x\"", &["service.a.b: a name is 1 to 63 letters"]);
+}
+
+#[test]
+fn routes_are_given_once() {
+    check(
+        "[service.a]\ncommand = \"x\"\n\n[service.b]\ncommand = \"x\"",
+        &["forerun.toml:4: service.b.route: takes every request, which service.a (line 1) takes already"],
+    );
+    check(
+        "[service.a]\ncommand = \"x\"\nroute = \"/x\"\n[service.b]\ncommand = \"x\"\nroute = [\"/y\", \"/x/\"]",
+        &["forerun.toml:6: service.b.route: takes \"/x\", which service.a (line 3) takes already"],
+    );
+}
+
+#[test]
+fn min_that_cannot_fit_is_refused() {
+    let site = "[site.a]\ncapacity = { memory = \"1GB\" }\n";
+    check(
+        &format!("{site}{WEB}min = 2"),
+        &["service: the instances that `min` keeps up take 1024000000 bytes"],
+    );
+}
+
+#[test]
+fn what_is_no_toml_names_its_line() {
+    check("a = \n", &["forerun.toml:1: "]);
+    check("[service.web]\ncommand = \"x\n", &["forerun.toml:2: "]);
+    check("[service.web]\ncommand = \"x\"\ncommand = \"y\"\n", &["forerun.toml:3: duplicate key"]);
+}
+
+#[test]
+fn all_problems_are_told_up_to_a_bound() {
+    let many: String = (0..30).map(|n| format!("zzz{n} = 1\n")).collect();
+    let lines = parse(&format!("{WEB}{many}")).unwrap_err().lines;
+    assert_eq!(lines.len(), 21);
+    assert!(lines[20].contains("and 10 more"), "{}", lines[20]);
+    check(
+        "[router]\nlisten = 7\n[service.web]\nmax = -1",
+        &[
+            "forerun.toml:2: router.listen",
+            "forerun.toml:3: service.web.command",
+            "forerun.toml:4: service.web.max",
+        ],
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let folder = std::env::temp_dir().join(format!("forerun-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("x.toml");
+    std::fs::write(&file, b"a = 1\nb = \"\xff\"\n").unwrap();
+    for (path, part) in [
+        (folder.join("none.toml"), "no such file; write one with `forerun config init`"),
+        (folder.clone(), "is a folder"),
+        (file, "line 2 is not UTF-8"),
+    ] {
+        let message = Config::load(&path).unwrap_err().to_string();
+        assert!(message.contains(part) && message.starts_with(&path.display().to_string()), "{message}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The example as it stands, and with each line that is commented out put in its place.
+#[test]
+fn example_loads_and_shows_every_key() {
+    parse(EXAMPLE).unwrap();
+    let shown: Vec<&str> = EXAMPLE.lines().filter(|line| !line.starts_with("# ")).collect();
+    for (path, key) in keys::every() {
+        // A table is shown by its header or as a value, `*` by any name.
+        let parts: Vec<&str> = path.split('.').collect();
+        let table = parts.iter().all(|p| *p != "*") && parts.len() == 1;
+        let found = shown.iter().any(|line| {
+            let line = line.trim_start_matches('#');
+            line.starts_with(&format!("[{}", key.name)) && table
+                || line.starts_with(&format!("{} =", key.name))
+                || line.contains(&format!("{{ {} =", key.name))
+                || line.contains(&format!(", {} =", key.name))
+        });
+        assert!(found, "{path} is not in the example");
+    }
+    let lines: Vec<&str> = EXAMPLE.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(other) =
+            line.strip_prefix('#').filter(|rest| rest.contains(" = ") && !rest.starts_with(' '))
+        else {
+            continue;
+        };
+        let name = other.split(' ').next().unwrap();
+        // The other way to write it takes the place of the first; so does what goes with it.
+        let mut text: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
+        text.retain(|l| !l.starts_with(&format!("{name} = ")));
+        let mut text = text.join("\n").replace(line, other);
+        if name == "port" {
+            text = text.replace("max = 4\n", "max = 1\n");
+        }
+        let text = text.replace("folder = \"state\"", "folder = \"/var/lib/forerun\"");
+        parse(&text).unwrap_or_else(|e| panic!("line {}: {e}", at + 1));
+    }
+}
+
+/// The parser, the schema and the table of keys know the same keys: the parser asks the table, so what remains is
+/// that it reads all of it, which a value of a wrong type for each key shows.
+#[test]
+fn schema_and_parser_know_the_same_keys() {
+    let schema = schema();
+    for (path, key) in keys::every() {
+        let mut at = &schema;
+        for part in path.split('.') {
+            at = step_in(at, part).unwrap_or_else(|| panic!("{path} is not in the schema"));
+        }
+        assert_eq!(at["description"], key.doc, "{path}");
+        let wrong = match key.shape {
+            // Any text is a text, and a text is a list of one.
+            Shape::Text | Shape::Texts | Shape::Command => "1979-05-27",
+            _ => "1979-05-27T07:32:00",
+        };
+        let field = path.replace('*', "web");
+        let text = document(&path, wrong);
+        let lines = match parse(&text) {
+            Err(error) => error.lines,
+            Ok(_) => panic!("{path}: the parser does not read it\n{text}"),
+        };
+        assert!(
+            lines.iter().any(|l| l.contains(&format!(" {field}: ")) && !l.contains("unknown key")),
+            "{path}: {lines:#?}"
+        );
+    }
+    // The other way round: nothing in the schema that the table does not have.
+    let known: Vec<String> = keys::every().into_iter().map(|(path, _)| path).collect();
+    let mut found = Vec::new();
+    collect(&schema, "", &mut found);
+    for path in found {
+        assert!(known.contains(&path), "{path} is in the schema only");
+    }
+}
+
+/// A file in which one key, deep in its tables, has the value `value`.
+fn document(path: &str, value: &str) -> String {
+    let path = path.replace('*', "web");
+    let key = path.split('.').map(|p| format!("\"{p}\"")).collect::<Vec<_>>().join(".");
+    let web = if path.starts_with("service.web") || path == "service" {
+        ""
+    } else {
+        "service.web.command = \"x\"\n"
+    };
+    format!("{key} = {value}\n{web}")
+}
+
+/// The schema of a property, looking into alternatives, list elements and named tables.
+fn step_in<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
+    if name == "*" {
+        return schema.get("additionalProperties").filter(|v| v.is_object());
+    }
+    if let Some(found) = schema.get("properties").and_then(|p| p.get(name)) {
+        return Some(found);
+    }
+    let inner = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    inner.chain(schema.get("items")).find_map(|s| step_in(s, name))
+}
+
+fn collect(schema: &Value, path: &str, into: &mut Vec<String>) {
+    let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    for (name, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        into.push(join(name));
+        collect(inner, &join(name), into);
+    }
+    if let Some(named) = schema.get("additionalProperties").filter(|v| v.get("properties").is_some()) {
+        collect(named, &join("*"), into);
+    }
+    for inner in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+        collect(inner, path, into);
+    }
+    if let Some(items) = schema.get("items") {
+        collect(items, path, into);
+    }
+}

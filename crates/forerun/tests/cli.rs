@@ -1,0 +1,142 @@
+//! The program as a shell sees it: output, errors, exit codes.
+
+// Helpers of tests are no tests to clippy.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder of a test's own, gone when the test is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("forerun-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn forerun(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_forerun")).args(args).current_dir(folder).output().unwrap()
+}
+
+/// Runs the program and compares its exit code, a part of its output, and its whole error but for a prefix.
+fn check(folder: &Path, args: &[&str], code: i32, out: &str, err: &str) {
+    let output = forerun(folder, args);
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stdout}{stderr}");
+    assert!(stdout.contains(out), "{args:?}: {stdout}");
+    assert!(stderr.starts_with(err), "{args:?}: {stderr}");
+    assert_eq!(err.is_empty(), stderr.is_empty(), "{args:?}: {stderr}");
+}
+
+#[test]
+fn configuration_is_written_once_and_is_good() {
+    let folder = Folder::new("init");
+    check(
+        &folder.0,
+        &["config", "check"],
+        2,
+        "",
+        "forerun.toml: no such file; write one with `forerun config init`",
+    );
+    check(&folder.0, &["config", "init"], 0, "wrote forerun.toml", "");
+    check(&folder.0, &["config", "check"], 0, "forerun.toml: good\n", "");
+    check(&folder.0, &["config", "check"], 0, "hello    * *", "");
+    check(&folder.0, &["config", "init"], 1, "", "forerun: forerun.toml is there already; move it away");
+    check(&folder.0, &["config", "init", "no/such/x.toml"], 1, "", "forerun: cannot write no/such/x.toml: ");
+    check(&folder.0, &["config", "init", "-"], 0, "[service.hello]", "");
+}
+
+#[test]
+fn problems_of_a_configuration_are_told_by_line() {
+    let folder = Folder::new("check");
+    std::fs::write(folder.0.join("x.toml"), "[service.web]\ncommand = \"true\"\nmax_ = 3\nmin = -1\n")
+        .unwrap();
+    let output = forerun(&folder.0, &["config", "check", "-c", "x.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "x.toml:3: service.web.max_: unknown key; did you mean \"max\"?\n\
+         x.toml:4: service.web.min: -1 is out of range; it takes 0 to 100000\n"
+    );
+}
+
+#[test]
+fn schema_is_json() {
+    let output = forerun(Path::new("."), &["config", "schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["properties"]["router"]["properties"]["listen"]["default"], "127.0.0.1:8080");
+}
+
+#[test]
+fn bad_arguments_exit_with_2() {
+    let here = Path::new(".");
+    check(here, &[], 2, "", "forerun: no command given; see forerun --help\n");
+    check(here, &["dmo"], 2, "", "forerun: unrecognized subcommand 'dmo'");
+    check(here, &["config", "check", "--confg"], 2, "", "forerun: unexpected argument '--confg' found");
+    check(here, &["--version"], 0, concat!("forerun ", env!("CARGO_PKG_VERSION")), "");
+    check(here, &["--help"], 0, "starts what your users are about to need", "");
+}
+
+#[test]
+fn status_without_a_running_forerun_says_so() {
+    let folder = Folder::new("status");
+    // A port that was free a moment ago.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let error = format!("forerun: nothing listens on {address}; is `forerun up` running?\n");
+    check(&folder.0, &["status", "--api", &address], 1, "", &error);
+    let text = format!("[api]\nlisten = \"{address}\"\n[service.web]\ncommand = \"true\"\n");
+    std::fs::write(folder.0.join("forerun.toml"), text).unwrap();
+    check(&folder.0, &["status"], 1, "", &error);
+}
+
+/// Answers one connection with `answer`, and gives the address.
+fn answering(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 1024];
+        let _ = stream.read(&mut head).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    address
+}
+
+#[test]
+fn status_is_shown_and_oddities_are_named() {
+    let here = Path::new(".");
+    let good = "HTTP/1.0 200 OK\r\n\r\n{\"version\":\"1.2.3\",\"at\":5,\"uptime_seconds\":60,\"sites\":[],\"services\":[]}";
+    check(here, &["status", "--api", &answering(good)], 0, "forerun 1.2.3, up for 60s", "");
+    check(here, &["status", "--json", "--api", &answering(good)], 0, "\"uptime_seconds\": 60.0", "");
+    let odd = answering("HTTP/1.0 404 Not Found\r\n\r\n");
+    check(here, &["status", "--api", &odd], 1, "", &format!("forerun: {odd} answers with status 404"));
+    let odd = answering("HTTP/1.0 200 OK\r\n\r\n[]");
+    check(here, &["status", "--api", &odd], 1, "", &format!("forerun: the api at {odd} gives no status"));
+    let odd = answering("");
+    check(here, &["status", "--api", &odd], 1, "", &format!("forerun: {odd} does not speak http"));
+}
+
+#[test]
+fn reader_that_goes_away_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_forerun"))
+        .args(["config", "schema"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
