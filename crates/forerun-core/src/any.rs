@@ -19,7 +19,9 @@ impl AnyPolicy {
     pub fn named(name: &str, keep: Option<Span>, memory_bytes_max: u64) -> Option<Self> {
         match (name, keep) {
             ("forerun", None) => Some(Self::Forerun(Box::new(Forerun::new(memory_bytes_max)))),
-            ("forerun-no-users", None) => Some(Self::Forerun(Box::new(Forerun::without_users(memory_bytes_max)))),
+            ("forerun-no-users", None) => {
+                Some(Self::Forerun(Box::new(Forerun::without_users(memory_bytes_max))))
+            }
             ("none", None) => Some(Self::KeepAlive(KeepAlive::new(Span::ZERO))),
             ("keep-alive", Some(keep)) => Some(Self::KeepAlive(KeepAlive::new(keep))),
             _ => None,

@@ -9,12 +9,16 @@ use forerun_types::{
     SiteId, Span, StopWhy, Time, Traffic,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Services that one tick looks at; what is due beyond that is looked at by the next.
 const SERVICES_PER_TICK: usize = 256;
+
+/// How often within a start the users on their way to a service are looked at again.
+const LOOKS_PER_START: u64 = 4;
 
 /// What one router last told of a service.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -30,12 +34,16 @@ pub(crate) struct Service {
     pub(crate) gauges: Vec<Gauge>,
     /// All that are not yet known to be gone, oldest first.
     pub(crate) instances: Vec<InstanceId>,
+    pub(crate) tally: Tally,
     pub(crate) wanted: u32,
     pub(crate) reason: Option<Reason>,
     /// The last appraisal, the best first.
     pub(crate) values: Vec<LevelValue>,
     pub(crate) bounds: Bounds,
+    /// When it must be looked at, and when it will be at the latest: the earliest entry of it in `Core::due`.
     pub(crate) due: Time,
+    pub(crate) scheduled: Time,
+    pub(crate) appraised: Time,
     pub(crate) failures: u32,
     pub(crate) backoff_until: Time,
     pub(crate) last_failure: String,
@@ -45,6 +53,21 @@ pub(crate) struct Service {
     pub(crate) leaving: bool,
     /// Whether the routers have been told to refuse.
     pub(crate) refusing: bool,
+}
+
+/// A service's instances in numbers, renewed whenever one of them changes its state.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    pub(crate) starting: u32,
+    pub(crate) ready: u32,
+    /// The earliest deadline of those that start, drain or stop.
+    pub(crate) deadline: Time,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { starting: 0, ready: 0, deadline: Time::NEVER }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,7 +116,9 @@ pub struct Core<P> {
     pub(crate) routers: Vec<RouterId>,
     pub(crate) generation: Generation,
     pub(crate) last_instance: InstanceId,
-    pub(crate) due: BTreeSet<(Time, ServiceId)>,
+    /// What is to be looked at, and when. A service whose due moved later keeps its early entry: most dues move
+    /// later all the time, and one idle look is cheaper than moving an entry at each.
+    due: BinaryHeap<Reverse<(Time, ServiceId)>>,
     /// Services that would have more if there were room.
     pub(crate) short: BTreeSet<ServiceId>,
     /// Something was freed, or can be, since the short ones were last looked at.
@@ -119,7 +144,7 @@ impl<P: Policy> Core<P> {
             routers: Vec::new(),
             generation: Generation(0),
             last_instance: InstanceId(0),
-            due: BTreeSet::new(),
+            due: BinaryHeap::new(),
             short: BTreeSet::new(),
             room_changed: false,
             dirty: Vec::new(),
@@ -188,7 +213,7 @@ impl<P: Policy> Core<P> {
     /// When the core wants its next [`Event::Tick`]; [`Time::NEVER`] when nothing changes by waiting.
     #[must_use]
     pub fn next_due(&self) -> Time {
-        self.due.first().map_or(Time::NEVER, |d| d.0)
+        self.due.peek().map_or(Time::NEVER, |d| d.0.0)
     }
 
     #[must_use]
@@ -247,30 +272,51 @@ impl<P: Policy> Core<P> {
 
     fn tick(&mut self) {
         let mut left = SERVICES_PER_TICK;
-        while let Some(&(at, service)) = self.due.first()
+        while let Some(&Reverse((at, service))) = self.due.peek()
             && at <= self.now
             && left > 0
         {
-            self.due.pop_first();
-            if let Some(s) = self.get_mut(service) {
+            self.due.pop();
+            let now = self.now;
+            let Some(s) = self.get_mut(service).filter(|s| s.scheduled == at) else { continue };
+            s.scheduled = Time::NEVER;
+            if s.due <= now {
                 s.due = Time::NEVER;
+                self.mark(service);
+                left -= 1;
+            } else {
+                self.schedule(service);
             }
-            self.mark(service);
-            left -= 1;
         }
     }
 
+    /// Has a service looked at when `at` comes.
     pub(crate) fn set_due(&mut self, service: ServiceId, at: Time) {
-        let Some(s) = self.get_mut(service) else { return };
-        let old = std::mem::replace(&mut s.due, at);
-        if old == at {
-            return;
+        if let Some(s) = self.get_mut(service) {
+            s.due = at;
+            self.schedule(service);
         }
-        if old != Time::NEVER {
-            self.due.remove(&(old, service));
+    }
+
+    fn schedule(&mut self, service: ServiceId) {
+        if let Some(s) = self.get_mut(service)
+            && s.due < s.scheduled
+        {
+            s.scheduled = s.due;
+            let entry = Reverse((s.due, service));
+            self.due.push(entry);
         }
-        if at != Time::NEVER {
-            self.due.insert((at, service));
+    }
+
+    /// Users are on their way: looks again, but not more often than a start takes anyway.
+    fn users_touched(&mut self, service: ServiceId) {
+        let now = self.now;
+        let Some(s) = self.get(service) else { return };
+        let soon = s.appraised + Span(self.demand.start_time(&s.spec).0 / LOOKS_PER_START);
+        if soon <= now {
+            self.mark(service);
+        } else if soon < s.due {
+            self.set_due(service, soon);
         }
     }
 
@@ -285,6 +331,7 @@ impl<P: Policy> Core<P> {
             let service = ServiceId(at as u32);
             let Some(s) = self.get_mut(service) else { continue };
             s.instances.clear();
+            s.tally = Tally::default();
             s.gauges.clear();
             s.failures = 0;
             s.backoff_until = Time::default();
@@ -312,11 +359,14 @@ impl<P: Policy> Core<P> {
                     spec: Arc::clone(spec),
                     gauges: Vec::new(),
                     instances: Vec::new(),
+                    tally: Tally::default(),
                     wanted: 0,
                     reason: None,
                     values: Vec::new(),
                     bounds: Bounds::default(),
                     due: Time::NEVER,
+                    scheduled: Time::NEVER,
+                    appraised: Time::default(),
                     failures: 0,
                     backoff_until: Time::default(),
                     last_failure: String::new(),
@@ -352,7 +402,7 @@ impl<P: Policy> Core<P> {
             self.policy.activity(activity, &mut touched);
         }
         for service in touched.drain(..) {
-            self.mark(service);
+            self.users_touched(service);
         }
         self.touched = touched;
         for done in &traffic.finished {

@@ -1,6 +1,6 @@
 //! What happens to instances: starts, ends, the four-step stop, failures and their back-off.
 
-use crate::core::{Core, Instance, State};
+use crate::core::{Core, Instance, State, Tally};
 use crate::policy::Policy;
 use forerun_types::{
     Access, Action, Generation, InstanceId, InstanceRoute, Reason, RouterId, ServiceId, ServiceRoute, Span,
@@ -32,11 +32,11 @@ impl<P: Policy> Core<P> {
         if instance.state != State::Starting {
             return; // an order to stop it is already on its way
         }
-        instance.state = State::Ready;
         instance.address = Some(address);
         instance.ready_at = Some(now);
         instance.last_used = now;
         let service = instance.service;
+        self.set_state(id, State::Ready);
         self.demand.started(service, took);
         if let Some(s) = self.get_mut(service) {
             s.backoff_until = Time::default();
@@ -104,6 +104,7 @@ impl<P: Policy> Core<P> {
         if let Some(s) = self.get_mut(instance.service) {
             s.instances.retain(|i| *i != id);
         }
+        self.retally(instance.service);
         self.mark(instance.service);
         Some(instance)
     }
@@ -125,11 +126,11 @@ impl<P: Policy> Core<P> {
     /// First step of a stop: out of the route table. What never was in it is stopped at once.
     pub(crate) fn drain(&mut self, id: InstanceId, why: StopWhy, reason: Reason, actions: &mut Vec<Action>) {
         let (now, nobody) = (self.now, self.routers.is_empty());
-        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some(instance) = self.instances.get(&id) else { return };
         let service = instance.service;
         let starting = instance.state == State::Starting;
         // The state must change before the table is made, and the table's generation is not known until then.
-        instance.state = State::Stopping { ordered: now, why };
+        self.set_state(id, State::Stopping { ordered: now, why });
         if starting || nobody {
             if !starting {
                 self.publish(service, actions);
@@ -139,21 +140,20 @@ impl<P: Policy> Core<P> {
         }
         let generation = self.publish(service, actions);
         let grace = self.get(service).map_or(Span::ZERO, |s| s.spec.drain_timeout);
-        if let Some(instance) = self.instances.get_mut(&id) {
-            instance.state =
-                State::Draining { generation, quiesced: Vec::new(), deadline: now + grace, why, reason };
-        }
+        self.set_state(
+            id,
+            State::Draining { generation, quiesced: Vec::new(), deadline: now + grace, why, reason },
+        );
         // Its deadline must be among the service's dues.
-        let due = self.instances_due(service).min(self.get(service).map_or(Time::NEVER, |s| s.due));
+        let due = self.deadline(service).min(self.get(service).map_or(Time::NEVER, |s| s.due));
         self.set_due(service, due);
     }
 
     fn order_stop(&mut self, id: InstanceId, why: StopWhy, reason: Reason, actions: &mut Vec<Action>) {
         let now = self.now;
         let generation = self.order_generation();
-        let Some(instance) = self.instances.get_mut(&id) else { return };
-        instance.state = State::Stopping { ordered: now, why };
-        let service = instance.service;
+        let Some(service) = self.instances.get(&id).map(|i| i.service) else { return };
+        self.set_state(id, State::Stopping { ordered: now, why });
         let grace = self.get(service).map_or(Span::ZERO, |s| s.spec.drain_timeout);
         actions.push(Action::Stop { instance: id, generation, grace, why, reason });
         self.mark(service);
@@ -217,22 +217,47 @@ impl<P: Policy> Core<P> {
         }
     }
 
+    pub(crate) fn set_state(&mut self, id: InstanceId, state: State) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.state = state;
+            let service = instance.service;
+            self.retally(service);
+        }
+    }
+
+    /// Counts a service's instances anew, after one came, went or changed its state.
+    pub(crate) fn retally(&mut self, id: ServiceId) {
+        let Some(s) = self.get(id) else { return };
+        let mut tally = Tally::default();
+        for i in s.instances.iter().filter_map(|i| self.instances.get(i)) {
+            let deadline = match &i.state {
+                State::Starting => {
+                    tally.starting += 1;
+                    i.born + s.spec.start_timeout + BACKEND_LATE
+                }
+                State::Ready => {
+                    tally.ready += 1;
+                    continue;
+                }
+                State::Draining { deadline, .. } => *deadline,
+                State::Stopping { ordered, .. } => *ordered + s.spec.drain_timeout + BACKEND_LATE,
+            };
+            tally.deadline = tally.deadline.min(deadline);
+        }
+        if let Some(s) = self.get_mut(id) {
+            s.tally = tally;
+        }
+    }
+
     /// The earliest deadline among a service's instances.
-    pub(crate) fn instances_due(&self, id: ServiceId) -> Time {
-        let Some(s) = self.get(id) else { return Time::NEVER };
-        let deadlines = s.instances.iter().filter_map(|i| self.instances.get(i)).map(|i| match &i.state {
-            State::Starting => i.born + s.spec.start_timeout + BACKEND_LATE,
-            State::Ready => Time::NEVER,
-            State::Draining { deadline, .. } => *deadline,
-            State::Stopping { ordered, .. } => *ordered + s.spec.drain_timeout + BACKEND_LATE,
-        });
-        deadlines.min().unwrap_or(Time::NEVER)
+    pub(crate) fn deadline(&self, id: ServiceId) -> Time {
+        self.get(id).map_or(Time::NEVER, |s| s.tally.deadline)
     }
 
     /// Acts on deadlines that have passed: drains that took too long, backends that do not answer.
     pub(crate) fn overdue(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
         let now = self.now;
-        if self.instances_due(id) > now {
+        if self.deadline(id) > now {
             return;
         }
         let Some(s) = self.get(id) else { return };
@@ -280,7 +305,7 @@ impl<P: Policy> Core<P> {
     pub(crate) fn refuse_or_accept(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
         let now = self.now;
         let Some(s) = self.get(id) else { return };
-        let ready = s.instances.iter().any(|i| self.is(*i, |i| i.state == State::Ready));
+        let ready = s.tally.ready > 0;
         let refusing = !ready && s.failures > 1 && now < s.backoff_until;
         if refusing != s.refusing {
             self.publish(id, actions);

@@ -50,7 +50,7 @@ impl<P: Policy> Core<P> {
         }
         self.want(id, wanted, reason, actions);
         self.refuse_or_accept(id, actions);
-        let due = again.min(bounds_again).min(backoff).min(self.instances_due(id));
+        let due = again.min(bounds_again).min(backoff).min(self.deadline(id));
         self.set_due(id, due);
         self.remove_if_left(id, actions);
     }
@@ -64,8 +64,7 @@ impl<P: Policy> Core<P> {
         }
         let waiting = s.held();
         let (need, most) = (s.spec.instances_for(waiting), s.spec.max);
-        let starting =
-            s.instances.iter().filter(|i| self.is(**i, |i| i.state == State::Starting)).count() as u32;
+        let starting = s.tally.starting;
         let have = self.count(id);
         for _ in 0..need.saturating_sub(starting).min(most.saturating_sub(have)) {
             if !self.start_one(id, AT_ANY_PRICE, &Reason::Waiting { waiting }, actions) {
@@ -115,9 +114,12 @@ impl<P: Policy> Core<P> {
             needed: s.spec.instances_for(s.requests()),
         };
         s.values.clear();
+        s.appraised = now;
         let again = self.policy.appraise(now, &view, &mut s.values);
         let resources = s.spec.resources;
-        s.values.sort_by_key(|v| std::cmp::Reverse(density(v, &resources)));
+        if s.values.len() > 1 {
+            s.values.sort_by_cached_key(|v| std::cmp::Reverse(density(v, &resources)));
+        }
         again
     }
 
@@ -191,6 +193,7 @@ impl<P: Policy> Core<P> {
         if let Some(s) = self.get_mut(id) {
             s.instances.push(instance);
         }
+        self.retally(id);
         let generation = self.order_generation();
         let site = self.site();
         actions.push(Action::Start { instance, generation, service: id, site, spec, reason: reason.clone() });
@@ -205,9 +208,7 @@ impl<P: Policy> Core<P> {
         else {
             return false;
         };
-        if let Some(i) = self.instances.get_mut(&instance) {
-            i.state = State::Ready;
-        }
+        self.set_state(instance, State::Ready);
         self.publish(id, actions);
         true
     }
@@ -330,8 +331,7 @@ impl<P: Policy> Core<P> {
 
     /// Instances that count towards what is wanted: starting or ready.
     pub(crate) fn count(&self, id: ServiceId) -> u32 {
-        let Some(s) = self.get(id) else { return 0 };
-        s.instances.iter().filter(|i| self.is(**i, Instance::counts)).count() as u32
+        self.get(id).map_or(0, |s| s.tally.starting + s.tally.ready)
     }
 
     pub(crate) fn is(&self, instance: InstanceId, test: impl Fn(&Instance) -> bool) -> bool {
@@ -341,9 +341,10 @@ impl<P: Policy> Core<P> {
 
 /// Value per GB and hour in thousandths of a GB-second: what compares services of different size.
 pub(crate) fn density(value: &LevelValue, resources: &Resources) -> i64 {
-    let per_hour = i128::from(value.net_milli_gbs) * 3_600_000_000 / i128::from(value.within.0.max(1));
-    let per_gb = per_hour * 1_000_000_000 / i128::from(resources.memory_bytes.max(1_000_000));
-    per_gb.clamp(i128::from(i64::MIN / 4), i128::from(i64::MAX / 4)) as i64
+    let within_ms = i64::try_from(value.within.0 / 1_000).unwrap_or(i64::MAX).max(1);
+    let memory_mb = i64::try_from(resources.memory_bytes / 1_000_000).unwrap_or(i64::MAX).max(1);
+    let per_hour = value.net_milli_gbs.saturating_mul(3_600_000) / within_ms;
+    per_hour.saturating_mul(1_000) / memory_mb
 }
 
 fn why(s: &Service, needed: u32, planned: u32, target: u32, decided: Option<String>) -> Reason {

@@ -251,19 +251,22 @@ impl Level {
         }
         let age = now.since(self.idle_since);
         let (first, last) = (pool.grid.bin(age), pool.grid.bin(age + lead));
-        let mut out = LevelChances::default();
-        for bin in first..=last.min(first + BINS_AHEAD_MAX) {
-            let hazard = clip(self.own.hazard(bin, pool));
-            let both = clip(1.0 - (1.0 - hazard) * (1.0 - users));
-            let inputs = [logit(hazard), logit(both) - logit(hazard), 1.0];
-            let chance = Chance { chance: logistic(mixer.mix(&inputs)), within: pool.grid.width(bin) };
-            if bin == first {
-                self.asked = Some(Asked { bin: bin as u16, inputs });
-                out.windows[0] = Some(chance);
-            } else if out.windows[1].is_none_or(|best| rate(&chance) > rate(&best)) {
-                out.windows[1] = Some(chance);
+        // Mixing costs logarithms: of the bins ahead only the one with the highest rate is mixed.
+        let mut ahead: Option<(usize, f64)> = None;
+        let mut best_rate = 0.0;
+        for bin in first + 1..=last.min(first + BINS_AHEAD_MAX) {
+            let hazard = self.own.hazard(bin, pool);
+            let rate = hazard / pool.grid.width(bin).0.max(1) as f64;
+            if rate > best_rate {
+                best_rate = rate;
+                ahead = Some((bin, hazard));
             }
         }
+        let mut out = LevelChances::default();
+        let (inputs, chance) = mixed(first, self.own.hazard(first, pool), users, pool, mixer);
+        self.asked = Some(Asked { bin: first as u16, inputs });
+        out.windows[0] = Some(chance);
+        out.windows[1] = ahead.map(|(bin, hazard)| mixed(bin, hazard, users, pool, mixer).1);
         let edge = |bin: usize, at: Span| {
             if bin + 1 < pool.grid.bins() {
                 now + (pool.grid.start(bin + 1) - at).max(Span(1))
@@ -275,8 +278,12 @@ impl Level {
     }
 }
 
-fn rate(chance: &Chance) -> f64 {
-    chance.chance / chance.within.0.max(1) as f64
+fn mixed(bin: usize, hazard: f64, users: f64, pool: &Pool, mixer: &Mixer) -> ([f64; 3], Chance) {
+    let hazard = clip(hazard);
+    let own = logit(hazard);
+    let lift = if users > 0.0 { logit(1.0 - (1.0 - hazard) * (1.0 - users)) - own } else { 0.0 };
+    let inputs = [own, lift, 1.0];
+    (inputs, Chance { chance: logistic(mixer.mix(&inputs)), within: pool.grid.width(bin) })
 }
 
 #[cfg(test)]

