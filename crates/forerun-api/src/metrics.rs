@@ -222,15 +222,15 @@ impl Metrics {
         }
     }
 
-    /// A request has ended.
-    pub fn request(&self, service: &str, site: &str, sla: &str, outcome: Outcome) {
+    /// So many requests have ended.
+    pub fn requests(&self, service: &str, site: &str, sla: &str, outcome: Outcome, count: u64) {
         let labels = RequestLabels {
             service: service.to_owned(),
             site: site.to_owned(),
             sla: sla.to_owned(),
             outcome: outcome.label().to_owned(),
         };
-        self.requests.at(&labels).inc();
+        self.requests.at(&labels).inc_by(count);
     }
 
     /// How long an instance took to answer.
@@ -243,9 +243,9 @@ impl Metrics {
         self.hold_duration.at(&at_site(service, site)).observe(held.as_secs_f64());
     }
 
-    /// A request found no ready instance.
-    pub fn cold_start(&self, service: &str, site: &str) {
-        self.cold_starts.at(&at_site(service, site)).inc();
+    /// So many requests found no ready instance.
+    pub fn cold_starts(&self, service: &str, site: &str, count: u64) {
+        self.cold_starts.at(&at_site(service, site)).inc_by(count);
     }
 
     /// So many instances are in a state now.
@@ -289,10 +289,10 @@ impl Metrics {
         self.forecast_coverage.at(&labels).set(ratio);
     }
 
-    /// The plan did something; `reason` as `Reason::label` gives it.
-    pub fn decision(&self, action: &str, reason: &str) {
+    /// The plan did something so many times; `reason` as `Reason::label` gives it.
+    pub fn decisions(&self, action: &str, reason: &str, count: u64) {
         let labels = DecisionLabels { action: action.to_owned(), reason: reason.to_owned() };
-        self.decisions.at(&labels).inc();
+        self.decisions.at(&labels).inc_by(count);
     }
 
     /// Something that must always hold did not.
@@ -367,18 +367,18 @@ mod tests {
     #[test]
     fn metrics_have_the_names_that_dashboards_use() {
         let metrics = Metrics::new();
-        metrics.request("web", "local", "default", Outcome::Answered);
-        metrics.request("web", "local", "default", Outcome::Answered);
+        metrics.requests("web", "local", "default", Outcome::Answered, 1);
+        metrics.requests("web", "local", "default", Outcome::Answered, 1);
         metrics.request_duration("web", "local", Span::from_millis(3));
         metrics.hold_duration("web", "local", Span::ZERO);
-        metrics.cold_start("web", "local");
+        metrics.cold_starts("web", "local", 1);
         metrics.set_instances("web", "local", InstanceState::Ready, 2);
         metrics.instance_started("web", "process", "cold", Span::from_secs(1));
         metrics.idle_memory("web", 1.5e9);
         metrics.idle_memory("web", -1.0);
         metrics.set_forecast_load("web", "local", "0.9", 2.5);
         metrics.set_forecast_coverage("web", "0.9", 0.88);
-        metrics.decision("start", "waiting");
+        metrics.decisions("start", "waiting", 1);
         metrics.invariant_violated("capacity");
         metrics.records_lost(7);
         metrics.set_journal_bytes(10);

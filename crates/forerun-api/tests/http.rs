@@ -47,7 +47,7 @@ impl Source for Fake {
 
 async fn start(ready: bool) -> Api {
     let metrics = Metrics::new();
-    metrics.request("web", "local", "default", Outcome::Answered);
+    metrics.requests("web", "local", "default", Outcome::Answered, 1);
     Api::start(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(Fake { metrics, ready })).await.unwrap()
 }
 
