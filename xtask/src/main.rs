@@ -1,1 +1,55 @@
-fn main() {}
+//! `cargo xtask`: everything that is done to this repository and is no part of the product.
+//!
+//! `test` runs every test in stages, `bench` runs the benchmarks. See CONTRIBUTING.md.
+
+mod agreement;
+mod bench;
+mod cargo;
+mod kill;
+mod lint;
+mod process;
+mod run;
+mod stages;
+mod structure;
+mod tools;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask test [--only STAGE,...] [--list] [--cold]
+       cargo xtask bench NAME... [--json]";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => return bad_arguments("no command given"),
+    };
+    match command {
+        "test" => match stages::Wanted::parse(rest) {
+            Ok(wanted) => stages::test(&wanted),
+            Err(what) => bad_arguments(&what),
+        },
+        "bench" => match bench::Wanted::parse(rest) {
+            Ok(wanted) => bench::bench(&wanted),
+            Err(what) => bad_arguments(&what),
+        },
+        // What the `process` stage gives Forerun to run; see there.
+        "__app" => match process::app() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(what) => {
+                eprintln!("xtask: __app: {what}");
+                ExitCode::FAILURE
+            }
+        },
+        "--help" | "-h" | "help" => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        other => bad_arguments(&format!("unknown command {other}")),
+    }
+}
+
+fn bad_arguments(what: &str) -> ExitCode {
+    eprintln!("xtask: {what}\n{USAGE}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,204 @@
+//! `cargo xtask test`: the stages, in their order, and what they counted.
+
+use crate::cargo::{self, Count, Package};
+use crate::{agreement, lint, process, tools};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// A stage: its name, and what runs it.
+struct Stage {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Context) -> Count,
+}
+
+const STAGES: &[Stage] = &[
+    Stage { name: "lint", about: "format, clippy, licences, structure", run: lint::run },
+    Stage { name: "unit", about: "every crate's own tests", run: unit },
+    Stage { name: "replay", about: "traces, policies, agreement with the referee", run: replay },
+    Stage { name: "process", about: "router, process backend, engine and demo, live", run: process::run },
+];
+
+/// Crates whose integration tests belong to a stage of their own.
+const REPLAY: &[&str] = &["forerun-trace", "forerun-lab"];
+const PROCESS: &[&str] = &["forerun-backends", "forerun-router", "forerun-engine", "forerun-demo"];
+
+/// What every stage needs to know.
+pub(crate) struct Context {
+    pub(crate) packages: Vec<Package>,
+    pub(crate) metadata: serde_json::Value,
+    /// Measure a build of the demo from nothing.
+    pub(crate) cold: bool,
+}
+
+/// What was asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Empty means all.
+    only: Vec<String>,
+    list: bool,
+    cold: bool,
+}
+
+impl Wanted {
+    /// # Errors
+    /// An argument or a stage that there is not.
+    pub(crate) fn parse(args: &[String]) -> Result<Wanted, String> {
+        let mut wanted = Wanted::default();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let only = match arg.as_str() {
+                "--list" => {
+                    wanted.list = true;
+                    continue;
+                }
+                "--cold" => {
+                    wanted.cold = true;
+                    continue;
+                }
+                "--only" => args.next().map(String::as_str),
+                other => match other.strip_prefix("--only=") {
+                    Some(names) => Some(names),
+                    None => return Err(format!("unknown argument {other}")),
+                },
+            };
+            let names = only.ok_or("--only needs the names of stages")?;
+            wanted.only.extend(names.split(',').map(str::to_owned));
+        }
+        for name in &wanted.only {
+            if !STAGES.iter().any(|s| s.name == *name) {
+                let known: Vec<&str> = STAGES.iter().map(|s| s.name).collect();
+                return Err(format!("no stage {name:?}; there are {}", known.join(", ")));
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+/// Runs the stages that are wanted; the last line is what they counted together.
+pub(crate) fn test(wanted: &Wanted) -> ExitCode {
+    if wanted.list {
+        for stage in STAGES {
+            println!("{:<8} {}", stage.name, stage.about);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let ci = std::env::var_os("CI").is_some();
+    let cold = wanted.cold || ci;
+    if ci {
+        tools::use_cached_target();
+    }
+    let metadata = match cargo::metadata() {
+        Ok(metadata) => metadata,
+        Err(what) => {
+            println!("xtask: {what}\n{}", Count::FAILED);
+            return ExitCode::FAILURE;
+        }
+    };
+    let context = Context { packages: cargo::packages(&metadata), metadata, cold };
+    let mut total = Count::default();
+    for stage in STAGES {
+        if !wanted.only.is_empty() && !wanted.only.iter().any(|name| name == stage.name) {
+            continue;
+        }
+        println!("== {}: {}", stage.name, stage.about);
+        let start = Instant::now();
+        let count = (stage.run)(&context);
+        println!("{}: {count}", stage.name);
+        println!("({} took {:.0} s)", stage.name, start.elapsed().as_secs_f64());
+        total.add(count);
+    }
+    println!("{total}");
+    if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Says what is not tested and why, so that nobody takes silence for success.
+pub(crate) fn skip(what: &str, why: &str) -> Count {
+    println!("SKIPPED: {what}: {why}");
+    Count::SKIPPED
+}
+
+/// One check that is no test of cargo's.
+pub(crate) fn check(what: &str, result: Result<(), String>) -> Count {
+    match result {
+        Ok(()) => {
+            println!("ok: {what}");
+            Count::PASSED
+        }
+        Err(why) => {
+            println!("FAILED: {what}: {why}");
+            Count::FAILED
+        }
+    }
+}
+
+/// Unit tests of all crates, documentation tests, and integration tests that need no other stage.
+fn unit(context: &Context) -> Count {
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let mut count = cargo::test(&words("--workspace --lib --bins --examples"));
+    let elsewhere: Vec<&str> = REPLAY.iter().chain(PROCESS).copied().collect();
+    let here: Vec<&str> =
+        context.packages.iter().map(|p| p.name.as_str()).filter(|name| !elsewhere.contains(name)).collect();
+    count.add(integration(context, &here));
+    let mut doc = words("--doc");
+    for package in context.packages.iter().filter(|p| p.library) {
+        doc.extend(words(&format!("-p {}", package.name)));
+    }
+    count.add(cargo::test(&doc));
+    count
+}
+
+/// The integration tests of these packages; without any, nothing.
+pub(crate) fn integration(context: &Context, names: &[&str]) -> Count {
+    let mut args = Vec::new();
+    for package in context.packages.iter().filter(|p| names.contains(&p.name.as_str())) {
+        if !package.tests.is_empty() {
+            args.extend(["-p".to_owned(), package.name.clone()]);
+        }
+    }
+    if args.is_empty() {
+        return Count::default();
+    }
+    args.extend(["--test".to_owned(), "*".to_owned()]);
+    cargo::test(&args)
+}
+
+fn replay(context: &Context) -> Count {
+    let mut count = integration(context, REPLAY);
+    count.add(agreement::run());
+    count
+}
+
+/// The live tests of crates; `process` adds its own.
+pub(crate) fn live(context: &Context) -> Count {
+    integration(context, PROCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(args: &[&str], expect: Result<(&[&str], bool, bool), &str>) {
+        let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+        let got = Wanted::parse(&args);
+        match expect {
+            Ok((only, list, cold)) => {
+                let only = only.iter().map(|s| (*s).to_owned()).collect();
+                assert_eq!(got, Ok(Wanted { only, list, cold }));
+            }
+            Err(part) => assert!(got.unwrap_err().contains(part), "{args:?}"),
+        }
+    }
+
+    #[test]
+    fn arguments_are_read() {
+        check(&[], Ok((&[], false, false)));
+        check(&["--only", "lint,unit"], Ok((&["lint", "unit"], false, false)));
+        check(&["--only=unit", "--cold"], Ok((&["unit"], false, true)));
+        check(&["--list"], Ok((&[], true, false)));
+        check(&["--only"], Err("needs the names"));
+        check(&["--only", "nope"], Err("no stage \"nope\"; there are lint, unit"));
+        check(&["--only", ""], Err("no stage"));
+        check(&["unit"], Err("unknown argument unit"));
+    }
+}

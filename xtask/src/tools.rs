@@ -1,0 +1,132 @@
+//! Tools and build caches, kept outside the checkout and keyed by what they are made from.
+
+use crate::cargo::cargo;
+use crate::run::{self, root};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+pub(crate) const DENY_VERSION: &str = "0.20.2";
+
+/// Build folders that are kept for CI; the least recently used beyond them go.
+const TARGETS_MAX: usize = 2;
+
+/// `forerun` in the XDG cache folder.
+fn cache() -> PathBuf {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let folder = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    folder.unwrap_or_else(std::env::temp_dir).join("forerun")
+}
+
+/// FNV-1a, 64 bit, in hexadecimal: a name for contents, no protection against anyone.
+fn name_of(contents: &[u8]) -> String {
+    let hash = contents.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// The path of `cargo-deny` of the right version, installed first if it is not there.
+///
+/// # Errors
+/// It can be neither found nor installed.
+pub(crate) fn cargo_deny() -> Result<PathBuf, String> {
+    let has_version = |program: &Path| {
+        let output = Command::new(program).arg("--version").output().ok();
+        output
+            .is_some_and(|o| String::from_utf8_lossy(&o.stdout).trim().ends_with(&format!(" {DENY_VERSION}")))
+    };
+    let folder = cache().join(format!("tools-{}", name_of(format!("cargo-deny {DENY_VERSION}").as_bytes())));
+    let installed = folder.join("bin/cargo-deny");
+    for program in [installed.clone(), PathBuf::from("cargo-deny")] {
+        if has_version(&program) {
+            return Ok(program);
+        }
+    }
+    println!("installing cargo-deny {DENY_VERSION} into the cache; this happens once");
+    let mut command = cargo();
+    command
+        .args(["install", "cargo-deny", "--locked", "--version", &format!("={DENY_VERSION}"), "--root"])
+        .arg(&folder)
+        // Its own build folder, not the one of the workspace.
+        .env_remove("CARGO_TARGET_DIR");
+    let ran = run::shown(&mut command, run::LIMIT);
+    if ran.good && has_version(&installed) {
+        return Ok(installed);
+    }
+    Err(ran.trouble.unwrap_or_else(|| format!("cargo-deny {DENY_VERSION} cannot be installed")))
+}
+
+/// Makes cargo build in a folder of the cache that is keyed by the lock file and the compiler.
+pub(crate) fn use_cached_target() {
+    if std::env::var_os("CARGO_TARGET_DIR").is_some() {
+        return;
+    }
+    let mut contents = std::fs::read(root().join("Cargo.lock")).unwrap_or_default();
+    if let Ok(output) = Command::new("rustc").arg("-vV").output() {
+        contents.extend(output.stdout);
+    }
+    let target = cache().join(format!("target-{}", name_of(&contents)));
+    if let Err(error) = std::fs::create_dir_all(&target) {
+        println!("xtask: no build cache: {}: {error}", target.display());
+        return;
+    }
+    // Marks it as used now; by this the others are put in order.
+    let _ = std::fs::write(target.join("used"), b"");
+    remove_old_targets(&target);
+    println!("building in {}", target.display());
+    TARGET.get_or_init(|| target);
+}
+
+static TARGET: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+
+/// Where cargo builds, if not where it would by itself.
+pub(crate) fn target() -> Option<&'static Path> {
+    TARGET.get().map(PathBuf::as_path)
+}
+
+fn remove_old_targets(current: &Path) {
+    let Some(folder) = current.parent() else { return };
+    let used = |path: &Path| {
+        std::fs::metadata(path.join("used")).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut others: Vec<PathBuf> = entries
+        .map(|e| e.path())
+        .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("target-")) && p != current)
+        .collect();
+    others.sort_by_key(|p| std::cmp::Reverse(used(p)));
+    for old in others.iter().skip(TARGETS_MAX - 1) {
+        let _ = std::fs::remove_dir_all(old);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_contents() {
+        // The reference values of FNV-1a.
+        assert_eq!(name_of(b""), "cbf29ce484222325");
+        assert_eq!(name_of(b"foobar"), "85944171f73967e8");
+    }
+
+    #[test]
+    fn only_the_latest_targets_are_kept() {
+        let folder = std::env::temp_dir().join(format!("xtask-targets-{}", std::process::id()));
+        for (name, at) in [("target-a", 1), ("target-b", 2), ("tools-x", 0), ("target-c", 3)] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+            let file = std::fs::File::create(folder.join(name).join("used")).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at)).unwrap();
+        }
+        remove_old_targets(&folder.join("target-c"));
+        let mut left: Vec<String> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(left, ["target-b", "target-c", "tools-x"]);
+    }
+}
