@@ -64,4 +64,11 @@ impl Policy for AnyPolicy {
     fn appraise(&mut self, now: Time, view: &View<'_>, values: &mut Vec<LevelValue>) -> Time {
         self.inner().appraise(now, view, values)
     }
+
+    fn next_stop(&self, now: Time, view: &View<'_>) -> Option<Time> {
+        match self {
+            Self::Forerun(policy) => policy.next_stop(now, view),
+            Self::KeepAlive(policy) => policy.next_stop(now, view),
+        }
+    }
 }

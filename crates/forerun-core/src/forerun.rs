@@ -184,4 +184,8 @@ impl Policy for Forerun {
         }
         again
     }
+    fn next_stop(&self, now: Time, view: &View<'_>) -> Option<Time> {
+        let wanted = |chance: &Chance| price(chance, view).net_milli_gbs > 0;
+        self.forecast.next_stop(now, view.spec.id, view.start, wanted)
+    }
 }

@@ -79,6 +79,16 @@ impl Policy for KeepAlive {
         }
         again
     }
+
+    fn next_stop(&self, now: Time, view: &View<'_>) -> Option<Time> {
+        let levels = &self.services.get(view.spec.id.0 as usize)?.last_used;
+        levels
+            .iter()
+            .filter(|&&last| last != Time::NEVER)
+            .map(|&last| last + self.keep)
+            .filter(|at| *at > now)
+            .min()
+    }
 }
 
 #[cfg(test)]

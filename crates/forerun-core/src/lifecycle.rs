@@ -3,8 +3,8 @@
 use crate::core::{Core, Instance, State, Tally};
 use crate::policy::Policy;
 use forerun_types::{
-    Access, Action, Generation, InstanceId, InstanceRoute, Reason, RouterId, ServiceId, ServiceRoute, Span,
-    StopWhy, Time, Unavailable,
+    Access, Action, Generation, InstanceId, InstanceRoute, Mode, Reason, RouterId, ServiceId, ServiceRoute,
+    Span, StopWhy, Time, Unavailable,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -291,8 +291,14 @@ impl<P: Policy> Core<P> {
             }
         }
         let refusing = instances.is_empty() && s.failures > 1 && now < s.backoff_until;
-        let unavailable = refusing
-            .then(|| Unavailable { why: s.last_failure.clone(), retry_after: s.backoff_until.since(now) });
+        let unavailable = if refusing {
+            Some(Unavailable { why: s.last_failure.clone(), retry_after: s.backoff_until.since(now) })
+        } else if instances.is_empty() && s.spec.mode != Mode::Act {
+            let why = "forerun only watches this service (mode observe or advise) and starts nothing for it";
+            Some(Unavailable { why: why.to_owned(), retry_after: Span::from_secs(60) })
+        } else {
+            None
+        };
         let route = Arc::new(ServiceRoute { spec: Arc::clone(&s.spec), instances, unavailable });
         if let Some(s) = self.get_mut(id) {
             s.refusing = refusing;

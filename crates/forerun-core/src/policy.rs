@@ -39,4 +39,6 @@ pub trait Policy {
     /// The values of instances beyond `view.needed`, one for each that may be worth having, in any order; returns
     /// when to ask again if nothing happens before.
     fn appraise(&mut self, now: Time, view: &View<'_>, values: &mut Vec<LevelValue>) -> Time;
+    /// When fewer will be wanted if nothing happens until then; for people, so it may take its time.
+    fn next_stop(&self, now: Time, view: &View<'_>) -> Option<Time>;
 }

@@ -1,7 +1,7 @@
 //! Looking at the core without touching it: for `status`, metrics and checks.
 
 use crate::core::{Core, State};
-use crate::policy::Policy;
+use crate::policy::{Policy, View};
 use forerun_types::{InstanceId, Mode, Resources, ServiceId, Span, Time};
 use serde::Serialize;
 
@@ -38,8 +38,8 @@ pub struct ServiceStatus {
     /// Why so many are wanted.
     pub reason: String,
     pub reason_label: &'static str,
-    /// When the plan looks at it again by itself; `None` if not.
-    pub next_look: Option<Time>,
+    /// When fewer will be wanted if nothing happens until then.
+    pub next_stop: Option<Time>,
     pub start: Span,
     pub memory_bytes: u64,
     pub service_time: Span,
@@ -82,6 +82,12 @@ impl<P: Policy> Core<P> {
                 forerun_types::Reason::Priced { chance_ppm, .. } => Some(*chance_ppm),
                 _ => None,
             };
+            let view = View {
+                spec: &s.spec,
+                start: self.demand.start_time(&s.spec),
+                memory_bytes: self.demand.memory_bytes(&s.spec),
+                needed: s.spec.instances_for(s.requests()),
+            };
             ServiceStatus {
                 service: s.spec.id,
                 name: s.spec.name.clone(),
@@ -92,9 +98,9 @@ impl<P: Policy> Core<P> {
                 instances: s.instances.iter().filter_map(|id| self.instance_status(*id)).collect(),
                 reason: s.reason.as_ref().map_or_else(String::new, forerun_types::Reason::sentence),
                 reason_label: s.reason.as_ref().map_or("none", forerun_types::Reason::label),
-                next_look: (s.due != Time::NEVER).then_some(s.due),
-                start: self.demand.start_time(&s.spec),
-                memory_bytes: self.demand.memory_bytes(&s.spec),
+                next_stop: if s.wanted > s.spec.min { self.policy.next_stop(self.now, &view) } else { None },
+                start: view.start,
+                memory_bytes: view.memory_bytes,
                 service_time: self.demand.service_time(s.spec.id),
                 cpu_milli: self.demand.cpu_milli(s.spec.id),
                 chances_ppm: s.values.iter().filter_map(|v| chance(&v.reason)).collect(),

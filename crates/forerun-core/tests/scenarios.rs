@@ -437,4 +437,19 @@ fn status_shows_what_is_up_and_why() {
     assert_eq!((status.wanted, status.instances.len()), (1, 1));
     assert_eq!(status.instances[0].state, InstanceState::Ready);
     assert!(status.reason.contains("of 10m"), "{}", status.reason);
+    assert_eq!(status.next_stop, Some(world.now + Span::from_secs(590)));
+}
+
+#[test]
+fn forerun_foresees_its_next_stop() {
+    let mut world = World::new(Forerun::new(1 << 20), &[spec(0)], site(0));
+    for _ in 0..30 {
+        world.request(A, Span::from_millis(100));
+        world.pass(Span::from_secs(20));
+    }
+    let at = world.core.services().next().unwrap().next_stop.expect("it is kept, for it is back every 20 s");
+    world.pass(at.since(world.now) - Span(1));
+    assert_eq!(world.up(A), 1);
+    world.pass(Span::from_secs(10));
+    assert_eq!(world.up(A), 0);
 }

@@ -4,6 +4,7 @@
 //! place with threads, files, sockets and clocks.
 
 pub mod journal;
+pub mod live;
 mod meter;
 pub mod ports;
 pub mod shell;

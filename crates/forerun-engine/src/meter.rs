@@ -69,6 +69,12 @@ impl Meter {
         services
     }
 
+    /// Whose an instance is that is not known to be gone.
+    #[must_use]
+    pub fn service_of(&self, instance: InstanceId) -> Option<ServiceId> {
+        self.running.get(&instance).map(|r| r.service)
+    }
+
     pub(crate) fn action(&mut self, now: Time, action: &Action) {
         let (service, label, reason) = match action {
             Action::Start { instance, service, spec, reason, .. } => {

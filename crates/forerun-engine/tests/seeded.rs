@@ -1,6 +1,8 @@
 //! The shell under a seeded world: hundreds of events of every kind, obedient and faulty backends, a disk that can
 //! be cut at any byte. What holds is checked after every event; every journal must replay to the bit.
 
+#![allow(clippy::unwrap_used)]
+
 use forerun_backends::{StartOrder, StopOrder};
 use forerun_core::{AnyPolicy, Core};
 use forerun_engine::journal;

@@ -19,6 +19,8 @@ use users::ExpectedUsers;
 const LEVELS_MAX: usize = 1_024;
 /// Bins that one look ahead walks through.
 const BINS_AHEAD_MAX: usize = 16;
+/// Bins that a person's question looks ahead.
+const BINS_SHOWN_MAX: usize = 300;
 /// How fast the mixer moves. Small: it serves all services, so it sees much.
 const MIXER_RATE: f64 = 0.002;
 
@@ -178,6 +180,37 @@ impl Forecast {
             out.push(chances);
         }
         again
+    }
+}
+
+impl Forecast {
+    /// When the first of the idle levels that are `wanted` now will be wanted no more, if it stays idle and no users
+    /// come; looks at most at the even part of the grid.
+    pub fn next_stop(
+        &self,
+        now: Time,
+        id: ServiceId,
+        lead: Span,
+        wanted: impl Fn(&Chance) -> bool,
+    ) -> Option<Time> {
+        let model = self.services.get(id.0 as usize)?.as_ref()?;
+        let pool = &self.pools[model.pool];
+        let on = |level: &Level, age: Span| {
+            let last = pool.grid.bin(age + lead);
+            (pool.grid.bin(age)..=last)
+                .any(|bin| wanted(&mixed(bin, level.own.hazard(bin, pool), 0.0, pool, &self.mixer).1))
+        };
+        let idle =
+            model.levels.iter().skip(model.needed as usize).filter(|l| l.idle_since != Time::default());
+        idle.filter(|level| on(level, now.since(level.idle_since)))
+            .filter_map(|level| {
+                let first = pool.grid.bin(now.since(level.idle_since)) + 1;
+                let stop = (first..pool.grid.bins().min(first + BINS_SHOWN_MAX))
+                    .map(|bin| pool.grid.start(bin))
+                    .find(|age| !on(level, *age))?;
+                Some(level.idle_since + stop)
+            })
+            .min()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 const JUMP_LEAST_US: i64 = 500_000;
 
 #[derive(Clone, Debug)]
-pub struct LiveClock {
+pub(super) struct LiveClock {
     began: Time,
     instant: Instant,
     /// Wall less `now`, as last told.
@@ -20,7 +20,7 @@ pub struct LiveClock {
 impl LiveClock {
     /// `not_before`: the last instant of an earlier life; `now` starts after it even if the wall clock went back.
     #[must_use]
-    pub fn new(not_before: Time) -> Self {
+    pub(super) fn new(not_before: Time) -> Self {
         let wall = wall_us();
         let began = Time(wall.max(not_before.0 + 1));
         let instant = Instant::now();
@@ -29,7 +29,7 @@ impl LiveClock {
 
     /// The same `now` for readers that are no drivers.
     #[must_use]
-    pub fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         Time(self.began.0 + self.instant.elapsed().as_micros() as u64)
     }
 }

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 const ORDERS_MAX: usize = 256;
 
 #[derive(Debug)]
-pub struct LiveDisk {
+pub(super) struct LiveDisk {
     orders: Option<SyncSender<DiskOrder>>,
     /// Set by whichever side saw the failure.
     broken: Arc<Mutex<Option<String>>>,
@@ -24,11 +24,12 @@ pub struct LiveDisk {
 
 impl LiveDisk {
     /// Writes segments into `folder`, which must exist.
-    pub fn start(folder: &Path) -> io::Result<Self> {
+    pub(super) fn start(folder: &Path) -> io::Result<Self> {
         let (orders, receiver) = sync_channel(ORDERS_MAX);
         let broken = Arc::new(Mutex::new(None));
         let writer = Writer { folder: folder.to_owned(), file: None, broken: Arc::clone(&broken) };
-        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&receiver))?;
+        let thread =
+            std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&receiver))?;
         Ok(Self { orders: Some(orders), broken, refusing: false, thread: Some(thread) })
     }
 }
@@ -164,6 +165,9 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(5));
             health = disk.health();
         }
-        assert!(matches!(&health, DiskHealth::Broken(why) if why.contains("/nonexistent-folder")), "{health:?}");
+        assert!(
+            matches!(&health, DiskHealth::Broken(why) if why.contains("/nonexistent-folder")),
+            "{health:?}"
+        );
     }
 }

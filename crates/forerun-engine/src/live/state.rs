@@ -44,7 +44,13 @@ impl StateFolder {
         }
         let path = root.join("lock");
         let fail = |source| StateError::Io { path: path.clone(), source };
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(fail)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(fail)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(StateError::InUse { path });
         }

@@ -1,0 +1,82 @@
+//! What carries the core's orders to backends and routers.
+
+use crate::ports::{Backends, Routers};
+use forerun_backends::{Backend, OrderError, Sink, StartOrder, StopOrder};
+use forerun_router::RouterHandle;
+use forerun_types::{Event, InstanceId, RouteTable};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub(super) struct LiveBackends {
+    pub(super) by_name: BTreeMap<&'static str, Arc<dyn Backend>>,
+    pub(super) sink: Sink,
+    /// Which backend was ordered to start an instance.
+    pub(super) owners: BTreeMap<InstanceId, Arc<dyn Backend>>,
+}
+
+/// Owners of instances that are gone are kept until there are so many.
+const OWNERS_LEAST: usize = 1_024;
+
+impl std::fmt::Debug for LiveBackends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.by_name.keys()).finish()
+    }
+}
+
+impl Backends for LiveBackends {
+    fn start(&mut self, order: StartOrder) {
+        let instance = order.instance;
+        let result = match self.by_name.get(order.spec.backend.as_str()) {
+            Some(backend) => {
+                let backend = Arc::clone(backend);
+                self.note_owner(instance, &backend);
+                backend.start(order).map_err(|e| (matches!(e, OrderError::Stale { .. }), e.to_string()))
+            }
+            None => Err((false, format!("this forerun has no backend called `{}`", order.spec.backend))),
+        };
+        match result {
+            Ok(()) => {}
+            // A newer order stands, and its outcome will be told.
+            Err((true, why)) => tracing::warn!(%why, "a start order was refused"),
+            Err((false, why)) => (self.sink)(Event::StartFailed { instance, why }),
+        }
+    }
+
+    fn stop(&mut self, order: StopOrder) {
+        match self.owners.get(&order.instance) {
+            Some(backend) => {
+                if let Err(error) = backend.stop(order) {
+                    tracing::warn!(%error, instance = %order.instance, "a stop order was refused");
+                }
+            }
+            None => (self.sink)(Event::Stopped { instance: order.instance }),
+        }
+    }
+}
+
+impl LiveBackends {
+    fn note_owner(&mut self, instance: InstanceId, backend: &Arc<dyn Backend>) {
+        self.owners.insert(instance, Arc::clone(backend));
+        let running: usize = self.owners.len();
+        if running >= OWNERS_LEAST && running.is_power_of_two() {
+            let alive: BTreeSet<InstanceId> = self.by_name.values().flat_map(|b| b.running()).collect();
+            self.owners.retain(|i, _| alive.contains(i));
+        }
+    }
+}
+
+pub(super) struct LiveRouters {
+    pub(super) router: Arc<RouterHandle>,
+}
+
+impl std::fmt::Debug for LiveRouters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveRouters").finish_non_exhaustive()
+    }
+}
+
+impl Routers for LiveRouters {
+    fn publish(&mut self, table: Arc<RouteTable>) {
+        self.router.publish(&table);
+    }
+}

@@ -1,0 +1,340 @@
+//! The live world: real clock, files, processes and sockets around the shell.
+//!
+//! One thread drives the shell; everything that happens reaches it through one inbox. The router and the API run on
+//! the caller's tokio runtime, backends and the journal's disk on threads of their own.
+
+mod clock;
+mod disk;
+mod hands;
+mod publish;
+mod source;
+mod state;
+
+pub use publish::Published;
+pub use source::ApiSource;
+pub use state::{StateError, StateFolder};
+
+use crate::journal::{self, segments};
+use crate::shell::{JournalSettings, Ports, Shell};
+use clock::LiveClock;
+use disk::LiveDisk;
+use forerun_api::Metrics;
+use forerun_backends::{Backend, SetupError, Sink};
+use forerun_core::{AnyPolicy, Core};
+use forerun_router::{
+    Listen, Router, RouterError, RouterHandle, RouterLimits, RouterSettings, RouterStats, Up, UpReceiver,
+};
+use forerun_types::{Event, RouterId, ServiceId, ServiceSpec, SiteSpec, Span, Time};
+use hands::{LiveBackends, LiveRouters};
+use publish::Publisher;
+use source::Observer;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Learning batches that may wait for the engine: at one per 20 ms and router, 20 s of being behind.
+const LEARNING_MAX: usize = 1_024;
+/// Events that are handled between two looks at the clock.
+const EVENTS_AT_ONCE: usize = 1_024;
+/// The longest sleep: time zones and the published view are looked at in between.
+const SLEEP_MAX: Span = Span::from_millis(200);
+const ZONES_EVERY: Span = Span::from_secs(30);
+/// Segments are a sixteenth of the journal's budget, within these.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(64 << 20);
+/// How much longer than its services' drain times a shutdown may take.
+const SHUTDOWN_SPARE: Duration = Duration::from_secs(5);
+
+/// Seconds by which a service's local time is ahead of UTC.
+pub type OffsetSeconds = Arc<dyn Fn(&str, Time) -> i32 + Send + Sync>;
+
+/// Makes the backends, given where outcomes go and a folder for what they must remember.
+pub type MakeBackends = Box<dyn FnOnce(Sink, &Path) -> Result<Vec<Arc<dyn Backend>>, SetupError> + Send>;
+
+/// All that an engine is told.
+pub struct Settings {
+    /// `forerun`, `forerun-no-users`, `none`, or `keep-alive` with its time.
+    pub policy: String,
+    pub keep: Option<Span>,
+    pub learning_bytes_max: u64,
+    pub services: Vec<Arc<ServiceSpec>>,
+    pub site: SiteSpec,
+    pub offset_seconds: OffsetSeconds,
+    pub state_folder: PathBuf,
+    pub flush_interval: Span,
+    pub journal_bytes_max: u64,
+    pub listen: Listen,
+    pub router_limits: RouterLimits,
+    pub backends: MakeBackends,
+    /// What was learned elsewhere, to begin with instead of nothing.
+    pub learned: Option<Core<AnyPolicy>>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("policy", &self.policy)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why an engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(
+        "no policy is called `{0}`; there are forerun, forerun-no-users, none, and keep-alive with a time"
+    )]
+    Policy(String),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Backend(#[from] SetupError),
+    #[error(transparent)]
+    Router(#[from] RouterError),
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A running engine.
+pub struct Engine {
+    router: Arc<RouterHandle>,
+    metrics: Arc<Metrics>,
+    up: Arc<dyn Up>,
+    published: Published,
+    backends: Vec<Arc<dyn Backend>>,
+    thread: JoinHandle<()>,
+    drain_max: Span,
+    // Dropped last: nobody else may use the folder while anything still runs.
+    state: StateFolder,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("router", &self.router.address()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Restores what was learned, starts backends, router and the loop. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; what had been started by then has ended again.
+    pub async fn start(settings: Settings) -> Result<Engine, StartError> {
+        let state = StateFolder::open(&settings.state_folder)?;
+        let fresh = AnyPolicy::named(&settings.policy, settings.keep, settings.learning_bytes_max)
+            .ok_or_else(|| StartError::Policy(settings.policy.clone()))?;
+        let name = policy_name(&settings.policy, settings.keep);
+        let (core, began_after, last_segment) = restored(&state.journal, &name, settings.learned, fresh);
+        let clock = LiveClock::new(began_after);
+        let (up, inbox) = forerun_router::channel(LEARNING_MAX);
+        let sink: Sink = {
+            let up = Arc::clone(&up);
+            Arc::new(move |event| up.control(event))
+        };
+        let backends = (settings.backends)(Arc::clone(&sink), &state.backends)?;
+        let now = {
+            let clock = clock.clone();
+            Arc::new(move || clock.now())
+        };
+        let mut router = RouterSettings::new(RouterId(0), settings.listen, state.secret, now);
+        router.limits = settings.router_limits;
+        let router = Arc::new(Router::start(router, Arc::clone(&up))?);
+        let disk = LiveDisk::start(&state.journal).map_err(StartError::Thread)?;
+        let by_name: BTreeMap<&'static str, Arc<dyn Backend>> =
+            backends.iter().map(|b| (b.name(), Arc::clone(b))).collect();
+        let ports = Ports {
+            clock,
+            disk,
+            backends: LiveBackends { by_name, sink, owners: BTreeMap::new() },
+            routers: LiveRouters { router: Arc::clone(&router) },
+        };
+        let segment_bytes_max =
+            (settings.journal_bytes_max / 16).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
+        let journal = JournalSettings {
+            policy: name,
+            first_segment: last_segment + 1,
+            existing: sizes(&state.journal),
+            segment_bytes_max,
+            bytes_max: settings.journal_bytes_max.max(segment_bytes_max * 2),
+            flush_interval: settings.flush_interval,
+        };
+        let drain_max = settings.services.iter().map(|s| s.drain_timeout).max().unwrap_or_default();
+        let first = first_events(&core, &settings.services, settings.site);
+        let shell = Shell::new(core, ports, journal);
+        let (publisher, published) = publish::channel();
+        let metrics = Arc::new(Metrics::new());
+        let observer = Observer::new(Arc::clone(&metrics));
+        let offsets =
+            Offsets { offset_seconds: settings.offset_seconds, told: BTreeMap::new(), next: Time::default() };
+        let thread = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || drive(shell, &inbox, first, publisher, offsets, observer))
+            .map_err(StartError::Thread)?;
+        Ok(Engine { router, metrics, up, published, backends, thread, drain_max, state })
+    }
+
+    /// Where the router listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.router.address()
+    }
+
+    #[must_use]
+    pub fn router_stats(&self) -> RouterStats {
+        self.router.stats()
+    }
+
+    /// The core's view, renewed a few times a second.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        self.published.clone()
+    }
+
+    /// Tells the core something, as a person or an importer may.
+    pub fn tell(&self, event: Event) {
+        self.up.control(event);
+    }
+
+    /// What the API serves.
+    #[must_use]
+    pub fn api_source(&self) -> ApiSource {
+        ApiSource::new(Arc::clone(&self.router), self.published.clone(), Arc::clone(&self.metrics))
+    }
+
+    #[must_use]
+    pub fn state_folder(&self) -> &Path {
+        &self.state.root
+    }
+
+    /// Takes no more requests, lets those in flight finish within their drain times, stops every instance, and
+    /// writes the journal out. Returns whether all of that was done in time.
+    pub async fn shutdown(self) -> bool {
+        self.router.shutdown(self.drain_max).await;
+        self.up.control(Event::ShutDown);
+        let until = Instant::now() + Duration::from(self.drain_max) + SHUTDOWN_SPARE;
+        while !self.thread.is_finished() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let in_time = self.thread.is_finished();
+        for backend in &self.backends {
+            backend.shutdown(Span::ZERO);
+        }
+        drop(self.backends);
+        in_time
+    }
+}
+
+fn policy_name(policy: &str, keep: Option<Span>) -> String {
+    keep.map_or_else(|| policy.to_owned(), |keep| format!("{policy}={keep}"))
+}
+
+/// The core to begin with: from the journal if it fits the policy, else from elsewhere, else new.
+fn restored(
+    journal: &Path,
+    policy: &str,
+    learned: Option<Core<AnyPolicy>>,
+    fresh: AnyPolicy,
+) -> (Core<AnyPolicy>, Time, u64) {
+    let restored =
+        journal::restore(journal, |error| tracing::warn!(%error, "a journal segment was not used"));
+    let newest = segments(journal).ok().and_then(|s| s.last().map(|s| s.0)).unwrap_or(0);
+    match restored {
+        Some(r) if r.policy == policy => {
+            if r.torn_bytes > 0 {
+                tracing::warn!(bytes = r.torn_bytes, "the journal's end was torn; what was whole is used");
+            }
+            tracing::info!(steps = r.steps, "restored what was learned");
+            (r.core, r.now, newest)
+        }
+        other => {
+            let now = other.map_or(Time::default(), |r| r.now);
+            (learned.unwrap_or_else(|| Core::new(fresh)), now, newest)
+        }
+    }
+}
+
+fn sizes(journal: &Path) -> Vec<(u64, u64)> {
+    let files = segments(journal).unwrap_or_default();
+    files.into_iter().map(|(n, path)| (n, std::fs::metadata(path).map_or(0, |m| m.len()))).collect()
+}
+
+/// The world as configured. A service that the core knows by name keeps its id, and with it what was learned.
+fn first_events(core: &Core<AnyPolicy>, services: &[Arc<ServiceSpec>], site: SiteSpec) -> Vec<Event> {
+    let mut known: BTreeMap<String, ServiceId> = core.services().map(|s| (s.name, s.service)).collect();
+    let mut next = known.values().map(|id| id.0 + 1).max().unwrap_or(0);
+    let mut events = vec![Event::Began, Event::Site(site)];
+    let mut described = Vec::new();
+    for spec in services {
+        let id = known.remove(&spec.name).unwrap_or_else(|| {
+            next += 1;
+            ServiceId(next - 1)
+        });
+        described.push(Event::Service(Arc::new(ServiceSpec { id, ..(**spec).clone() })));
+    }
+    events.extend(known.into_values().map(Event::ServiceGone));
+    events.extend(described);
+    events
+}
+
+struct Offsets {
+    offset_seconds: OffsetSeconds,
+    told: BTreeMap<ServiceId, i32>,
+    next: Time,
+}
+
+type LiveShell = Shell<LiveClock, LiveDisk, LiveBackends, LiveRouters>;
+
+impl Offsets {
+    /// Tells the core of local times that have changed.
+    fn tell(&mut self, shell: &mut LiveShell) {
+        if shell.now() < self.next {
+            return;
+        }
+        self.next = shell.now() + ZONES_EVERY;
+        let names: Vec<(ServiceId, String)> = shell.core().services().map(|s| (s.service, s.name)).collect();
+        for (service, name) in names {
+            let seconds = (self.offset_seconds)(&name, shell.now());
+            if self.told.insert(service, seconds).unwrap_or(0) != seconds {
+                shell.handle(&Event::ZoneOffset { service, seconds });
+            }
+        }
+    }
+}
+
+/// The loop: until everything has stopped.
+fn drive(
+    mut shell: LiveShell,
+    inbox: &UpReceiver,
+    first: Vec<Event>,
+    mut publisher: Publisher,
+    mut offsets: Offsets,
+    mut observer: Observer,
+) {
+    let mut handle = |shell: &mut LiveShell, event: &Event| {
+        if let Event::Service(spec) = event {
+            observer.service(spec);
+        }
+        observer.event(event, |instance| shell.meter().service_of(instance));
+        shell.handle(event);
+    };
+    for event in first {
+        handle(&mut shell, &event);
+    }
+    while !shell.finished() {
+        shell.pass();
+        offsets.tell(&mut shell);
+        publisher.publish(&shell);
+        let patience = Span(shell.next_wake().since(shell.now()).0.min(SLEEP_MAX.0));
+        let Some(event) = inbox.recv_timeout(patience.into()) else { continue };
+        handle(&mut shell, &event);
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(event) = inbox.try_recv() else { break };
+            handle(&mut shell, &event);
+        }
+    }
+    shell.flush();
+    publisher.publish_now(&shell);
+}

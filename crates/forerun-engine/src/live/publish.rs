@@ -1,0 +1,78 @@
+//! The view of the core that the outside may read: made by the engine's thread, swapped in whole.
+
+use crate::meter::ServiceTotals;
+use crate::ports::{Backends, Clock, Disk, Routers};
+use crate::shell::{JournalState, Shell};
+use arc_swap::ArcSwap;
+use forerun_core::{ServiceStatus, SiteStatus};
+use forerun_types::{ServiceId, Time};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A view is made at most so often,
+const EVERY_LEAST: Duration = Duration::from_millis(200);
+/// and takes at most this part of the engine's time.
+const SHARE: u32 = 50;
+
+#[derive(Clone, Debug)]
+pub struct View {
+    pub at: Time,
+    pub services: Vec<ServiceStatus>,
+    pub site: SiteStatus,
+    pub totals: BTreeMap<ServiceId, ServiceTotals>,
+    pub journal: JournalState,
+}
+
+/// The newest view; `None` before the first.
+#[derive(Clone, Debug)]
+pub struct Published(Arc<ArcSwap<Option<View>>>);
+
+impl Published {
+    #[must_use]
+    pub fn view(&self) -> Option<View> {
+        self.0.load().as_ref().clone()
+    }
+
+    /// Reads the newest view without copying it.
+    pub fn with<T>(&self, read: impl FnOnce(Option<&View>) -> T) -> T {
+        read(self.0.load().as_ref().as_ref())
+    }
+}
+
+pub(super) struct Publisher {
+    to: Arc<ArcSwap<Option<View>>>,
+    last: Option<Instant>,
+    took: Duration,
+}
+
+pub(super) fn channel() -> (Publisher, Published) {
+    let shared = Arc::new(ArcSwap::from_pointee(None));
+    (Publisher { to: Arc::clone(&shared), last: None, took: Duration::ZERO }, Published(shared))
+}
+
+impl Publisher {
+    pub(super) fn publish<C: Clock, D: Disk, B: Backends, R: Routers>(&mut self, shell: &Shell<C, D, B, R>) {
+        let pause = EVERY_LEAST.max(self.took * SHARE);
+        if self.last.is_none_or(|last| last.elapsed() >= pause) {
+            self.publish_now(shell);
+        }
+    }
+
+    pub(super) fn publish_now<C: Clock, D: Disk, B: Backends, R: Routers>(
+        &mut self,
+        shell: &Shell<C, D, B, R>,
+    ) {
+        let began = Instant::now();
+        let view = View {
+            at: shell.now(),
+            services: shell.core().services().collect(),
+            site: shell.core().site_status(),
+            totals: shell.meter().totals(shell.now()),
+            journal: shell.journal().clone(),
+        };
+        self.to.store(Arc::new(Some(view)));
+        self.took = began.elapsed();
+        self.last = Some(began);
+    }
+}

@@ -1,0 +1,257 @@
+//! What the API serves: the published view of the core beside the router's counters.
+
+use super::publish::{Published, View};
+use forerun_api::{
+    Health, InstanceState as StateLabel, Instances, Metrics, NextChange, Outcome as OutcomeLabel,
+    ServiceStatus, SiteStatus, Source, Status, Waits,
+};
+use forerun_core::InstanceState;
+use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats};
+use forerun_types::{Event, InstanceId, Mode, ServiceId, ServiceSpec, Span};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A view older than this says that the engine's thread no longer comes round.
+const STALE: Duration = Duration::from_secs(10);
+const SITE: &str = "local";
+
+/// Feeds metrics from events as they pass by the engine.
+#[derive(Debug)]
+pub(super) struct Observer {
+    metrics: Arc<Metrics>,
+    /// Name and backend of each service.
+    names: BTreeMap<ServiceId, (String, String)>,
+}
+
+impl Observer {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, names: BTreeMap::new() }
+    }
+
+    pub(super) fn service(&mut self, spec: &ServiceSpec) {
+        self.names.insert(spec.id, (spec.name.clone(), spec.backend.clone()));
+    }
+
+    /// `service_of` tells whose an instance is.
+    pub(super) fn event(&self, event: &Event, service_of: impl Fn(InstanceId) -> Option<ServiceId>) {
+        match event {
+            Event::Traffic(traffic) => {
+                for done in &traffic.finished {
+                    if let Some((name, _)) = self.names.get(&done.service) {
+                        self.metrics.request_duration(name, SITE, done.duration);
+                        if done.held > Span::ZERO {
+                            self.metrics.hold_duration(name, SITE, done.held);
+                        }
+                    }
+                }
+                self.metrics.records_lost(traffic.lost);
+            }
+            Event::Ready { instance, took, .. } => {
+                if let Some((name, backend)) = service_of(*instance).and_then(|s| self.names.get(&s)) {
+                    self.metrics.instance_started(name, backend, "cold", *took);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What counters had been told when they were read last.
+#[derive(Debug, Default)]
+struct Told {
+    requests: BTreeMap<(ServiceId, usize), u64>,
+    cold_starts: BTreeMap<ServiceId, u64>,
+    idle: BTreeMap<ServiceId, f64>,
+    decisions: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+/// The API's source over a running engine.
+pub struct ApiSource {
+    router: Arc<RouterHandle>,
+    published: Published,
+    metrics: Arc<Metrics>,
+    told: Mutex<Told>,
+    began: Instant,
+    seen: Mutex<(u64, Instant)>,
+}
+
+impl std::fmt::Debug for ApiSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiSource").finish_non_exhaustive()
+    }
+}
+
+impl ApiSource {
+    pub(super) fn new(router: Arc<RouterHandle>, published: Published, metrics: Arc<Metrics>) -> Self {
+        let now = Instant::now();
+        Self { router, published, metrics, told: Mutex::default(), began: now, seen: Mutex::new((0, now)) }
+    }
+
+    /// The time since the engine's thread last came round, as far as has been looked.
+    fn silent_for(&self) -> Duration {
+        let at = self.published.with(|v| v.map_or(0, |v| v.at.0));
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 != at {
+            *seen = (at, Instant::now());
+        }
+        seen.1.elapsed()
+    }
+
+    fn feed(&self, view: &View, stats: &RouterStats) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let names: BTreeMap<ServiceId, &str> =
+            view.services.iter().map(|s| (s.service, s.name.as_str())).collect();
+        for s in &stats.services {
+            self.feed_requests(s, &mut told);
+        }
+        for s in &view.services {
+            for (state, label) in [
+                (InstanceState::Starting, StateLabel::Starting),
+                (InstanceState::Ready, StateLabel::Ready),
+                (InstanceState::Draining, StateLabel::Draining),
+            ] {
+                self.metrics.set_instances(&s.name, SITE, label, count(s, state));
+            }
+            for (quantile, label) in [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99")] {
+                let load = s.needed_quantile(s.in_flight + s.waiting, quantile);
+                self.metrics.set_forecast_load(&s.name, SITE, label, f64::from(load));
+            }
+        }
+        let mut decisions: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
+        for (service, totals) in &view.totals {
+            if let Some(name) = names.get(service) {
+                let before = told.idle.insert(*service, totals.idle_byte_seconds).unwrap_or(0.0);
+                self.metrics.idle_memory(name, totals.idle_byte_seconds - before);
+            }
+            for (key, count) in &totals.decisions {
+                *decisions.entry(*key).or_default() += count;
+            }
+        }
+        for (key, count) in decisions {
+            let before = told.decisions.insert(key, count).unwrap_or(0);
+            self.metrics.decisions(key.0, key.1, count.saturating_sub(before));
+        }
+        self.metrics.set_journal_bytes(view.journal.bytes);
+    }
+
+    fn feed_requests(&self, s: &ServiceStats, told: &mut Told) {
+        for outcome in Outcome::ALL {
+            let label = match outcome {
+                Outcome::Answered => OutcomeLabel::Answered,
+                Outcome::Refused => OutcomeLabel::Refused,
+                Outcome::Failed => OutcomeLabel::Failed,
+                Outcome::Gone => OutcomeLabel::Abandoned,
+            };
+            let count = s.requests(outcome);
+            let before = told.requests.insert((s.id, outcome as usize), count).unwrap_or(0);
+            self.metrics.requests(&s.name, SITE, &s.sla, label, count.saturating_sub(before));
+        }
+        let before = told.cold_starts.insert(s.id, s.cold_starts).unwrap_or(0);
+        self.metrics.cold_starts(&s.name, SITE, s.cold_starts.saturating_sub(before));
+    }
+}
+
+fn count(s: &forerun_core::ServiceStatus, state: InstanceState) -> u32 {
+    s.instances.iter().filter(|i| i.state == state).count() as u32
+}
+
+/// Quantiles over all requests: those that were not held waited for nothing.
+fn waits(stats: &ServiceStats) -> Option<Waits> {
+    let total = stats.requests_total();
+    if total == 0 {
+        return None;
+    }
+    let quantile = |q: f64| {
+        let Some(holds) = &stats.hold_micros else { return 0.0 };
+        let unheld = total.saturating_sub(holds.len()) as f64 / total as f64;
+        if q <= unheld || holds.is_empty() {
+            return 0.0;
+        }
+        holds.value_at_quantile((q - unheld) / (1.0 - unheld)) as f64 / 1e6
+    };
+    Some(Waits { p50: quantile(0.5), p99: quantile(0.99) })
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Observe => "observe",
+        Mode::Advise => "advise",
+        Mode::Act => "act",
+    }
+}
+
+impl Source for ApiSource {
+    fn status(&self) -> Status {
+        let stats = self.router.stats();
+        let by_id: BTreeMap<ServiceId, &ServiceStats> = stats.services.iter().map(|s| (s.id, s)).collect();
+        let Some(view) = self.published.view() else { return Status::default() };
+        let services = view.services.iter().map(|s| {
+            let stats = by_id.get(&s.service);
+            let reason = match &s.failing {
+                Some(why) => format!("failing: {}", why.lines().next().unwrap_or_default()),
+                None => s.reason.clone(),
+            };
+            ServiceStatus {
+                name: s.name.clone(),
+                mode: mode(s.mode).to_owned(),
+                wanted: s.wanted,
+                instances: Instances {
+                    starting: count(s, InstanceState::Starting),
+                    ready: count(s, InstanceState::Ready),
+                    draining: count(s, InstanceState::Draining) + count(s, InstanceState::Stopping),
+                },
+                // The router knows these first.
+                in_flight: stats.map_or(s.in_flight, |x| x.in_flight),
+                waiting: stats.map_or(s.waiting, |x| x.held),
+                requests: stats.map_or(0, |x| x.requests_total()),
+                cold_starts: stats.map_or(0, |x| x.cold_starts),
+                wait_seconds: stats.and_then(|x| waits(x)),
+                memory_bytes: s.instances.iter().map(|i| i.memory_bytes).sum(),
+                reason,
+                next_change: s
+                    .next_stop
+                    .map(|at| NextChange { at: at.as_secs_f64(), wanted: s.wanted.saturating_sub(1) }),
+            }
+        });
+        let (used, limits) = (&view.site.used, &view.site.capacity);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            at: view.at.as_secs_f64(),
+            uptime_seconds: self.began.elapsed().as_secs_f64(),
+            services: services.collect(),
+            sites: vec![SiteStatus {
+                name: SITE.to_owned(),
+                memory_capacity_bytes: limits.memory_bytes,
+                memory_reserved_bytes: used.memory_bytes,
+                instances: view.site.instances,
+            }],
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let stats = self.router.stats();
+        self.published.with(|view| {
+            if let Some(view) = view {
+                self.feed(view, &stats);
+            }
+        });
+        self.metrics.render()
+    }
+
+    fn healthy(&self) -> Health {
+        match self.silent_for() {
+            silent if silent > STALE => {
+                Health::Bad(format!("the engine's loop has not come round for {} s", silent.as_secs()))
+            }
+            _ => Health::Good,
+        }
+    }
+
+    fn ready(&self) -> Health {
+        match self.published.with(|v| v.is_some()) {
+            true => self.healthy(),
+            false => Health::Bad("the engine has not yet begun".to_owned()),
+        }
+    }
+}
