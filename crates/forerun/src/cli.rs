@@ -17,11 +17,28 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run: router, engine and API
+    Up(UpArgs),
     /// What a running Forerun does now, service by service
     Status(StatusArgs),
     /// Write, check or describe a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Kills what instances left behind once Forerun is gone
+    #[command(name = "__reaper", hide = true)]
+    Reaper,
+    /// Becomes an instance
+    #[command(name = "__launch", hide = true)]
+    Launch {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
 }
 
 /// Where the configuration is.

@@ -49,7 +49,7 @@ fn check(file: &ConfigFile, out: &mut dyn Write) -> Result<(), Failure> {
 fn summary(name: &str, config: &Config) -> String {
     let (router, store) = (&config.router, &config.store);
     let mut text = format!("{name}: good\n\n");
-    text += &format!("router    {}, {} connections at most\n", router.listen, router.connections_max);
+    text += &format!("router    {}, {} connections at most\n", router.listen, router.limits.connections_max);
     text += &format!("api       {}\n", config.api.listen);
     text += &format!(
         "store     {}, journal of {}, flushed after {}\n",

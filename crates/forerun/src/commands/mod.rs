@@ -2,6 +2,7 @@
 
 mod config;
 mod status;
+mod up;
 
 use crate::cli::Command;
 use crate::failure::Failure;
@@ -13,6 +14,10 @@ use std::io::Write;
 /// Whatever the command fails with.
 pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
+        Command::Up(args) => up::run(&args, out),
+        Command::Reaper => forerun_backends::reaper_main(),
+        // The arguments before the instance's own command: the program and `__launch`.
+        Command::Launch { .. } => forerun_backends::launcher_main(2),
         Command::Status(args) => status::run(&args, out),
         Command::Config(command) => config::run(&command, out),
     }

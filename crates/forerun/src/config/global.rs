@@ -3,11 +3,14 @@
 use super::keys::{API, CAPACITY, LEARNING, PRICES, ROUTER, SITE, SLA, STORE};
 use super::reader::Reader;
 use super::{ApiConfig, LearningConfig, Prices, RouterConfig, StoreConfig, machine};
+use forerun_router::RouterLimits;
 use forerun_types::{Resources, SiteId, SiteSpec, SlaClass};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+/// The least that the router can read a head with.
+const HEAD_BYTES_MIN: u64 = 8 << 10;
 /// A journal smaller than this could not keep a snapshot and what follows it.
 const JOURNAL_BYTES_MIN: u64 = 16 << 20;
 /// Below this, what is learned of a thousand services would push itself out.
@@ -15,7 +18,21 @@ const LEARNING_BYTES_MIN: u64 = 16 << 20;
 
 pub(crate) fn router(root: &Reader<'_>) -> RouterConfig {
     let reader = root.table("router", ROUTER);
-    RouterConfig { listen: address(&reader), connections_max: reader.count_u32("connections_max") }
+    RouterConfig {
+        listen: address(&reader),
+        limits: RouterLimits {
+            connections_max: reader.count_u32("connections_max"),
+            head_bytes_max: usize::try_from(reader.bytes_at_least("head_bytes_max", HEAD_BYTES_MIN))
+                .unwrap_or(usize::MAX),
+            head_timeout: reader.duration_some("head_timeout"),
+            stall_timeout: reader.duration_some("stall_timeout"),
+            connect_timeout: reader.duration_some("connect_timeout"),
+            response_timeout: reader.duration("response_timeout"),
+            idle_max: reader.count_u32("idle_max") as usize,
+            idle_timeout: reader.duration("idle_timeout"),
+            trust_forwarded: reader.flag("trust_forwarded"),
+        },
+    }
 }
 
 fn address(reader: &Reader<'_>) -> SocketAddr {

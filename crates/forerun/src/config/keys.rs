@@ -23,6 +23,7 @@ pub(crate) enum Shape {
     Number,
     /// `127.0.0.1:8080`.
     Address,
+    Flag,
     Choice(&'static [&'static str]),
     /// A list of texts, or one text that is split as a shell splits words.
     Command,
@@ -75,8 +76,31 @@ pub(crate) const ROUTER: &[Key] = &[
     key(
         "connections_max",
         Shape::Count(1, 1_000_000),
-        "10000",
+        "8192",
         "Client connections at a time; more wait to be accepted.",
+    ),
+    key("head_bytes_max", Shape::Bytes, "64KiB", "Bytes of a request's head."),
+    key(
+        "head_timeout",
+        Shape::Duration,
+        "30s",
+        "For a whole head, and for the next request on a connection.",
+    ),
+    key(
+        "stall_timeout",
+        Shape::Duration,
+        "60s",
+        "A client that neither sends nor takes anything for so long is given up.",
+    ),
+    key("connect_timeout", Shape::Duration, "2s", "For an instance to accept a connection."),
+    key("response_timeout", Shape::Duration, "5m", "For an instance to begin its answer; 0 is for ever."),
+    key("idle_max", Shape::Count(0, 10_000), "32", "Idle connections kept to one instance."),
+    key("idle_timeout", Shape::Duration, "4s", "How long they are kept; less than the instances keep them."),
+    key(
+        "trust_forwarded",
+        Shape::Flag,
+        "false",
+        "Believe X-Forwarded-* of whoever connects: only behind a proxy of your own.",
     ),
 ];
 

@@ -18,6 +18,7 @@ mod words;
 pub(crate) use problems::ConfigError;
 pub(crate) use schema::schema;
 
+use forerun_router::RouterLimits;
 use forerun_types::{ServiceId, ServiceSpec, SiteSpec, SlaClass, Span, Time};
 use jiff::tz::TimeZone;
 use problems::Source;
@@ -63,8 +64,7 @@ pub(crate) struct Service {
 #[derive(Clone, Debug)]
 pub(crate) struct RouterConfig {
     pub(crate) listen: SocketAddr,
-    /// Client connections at a time.
-    pub(crate) connections_max: u32,
+    pub(crate) limits: RouterLimits,
 }
 
 #[derive(Clone, Debug)]

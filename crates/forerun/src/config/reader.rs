@@ -184,7 +184,7 @@ impl<'a> Reader<'a> {
     /// Bytes, and at least so many.
     pub(crate) fn bytes_at_least(&self, name: &str, least: u64) -> u64 {
         let read = |value: Scalar<'_>| match units::bytes(value)? {
-            n if n < least => Err(format!("must be at least {}MiB", least >> 20)),
+            n if n < least => Err(format!("must be at least {}", binary(least))),
             n => Ok(n),
         };
         self.scalar(name, read).unwrap_or(least)
@@ -204,6 +204,14 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn number(&self, name: &str) -> f64 {
         self.scalar(name, units::number).unwrap_or_default()
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        let read = |value: Scalar<'_>| match value {
+            Scalar::Bool(flag) => Ok(flag),
+            other => Err(format!("expected true or false, got {}", other.kind())),
+        };
+        self.scalar(name, read).unwrap_or_default()
     }
 
     /// A whole number in the key's range.
@@ -379,6 +387,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn has(&self, name: &str) -> bool {
         self.found(name).is_some()
     }
+}
+
+/// `16MiB` or `8KiB`, for powers of two.
+fn binary(bytes: u64) -> String {
+    if bytes >= 1 << 20 { format!("{}MiB", bytes >> 20) } else { format!("{}KiB", bytes >> 10) }
 }
 
 fn bare(name: &str) -> bool {

@@ -36,7 +36,7 @@ fn default(key: &Key) -> Value {
     match (text.parse::<u64>(), text.parse::<f64>()) {
         (Ok(n), _) => json!(n),
         (_, Ok(x)) => json!(x),
-        _ => json!(text),
+        _ => text.parse::<bool>().map_or(json!(text), |flag| json!(flag)),
     }
 }
 
@@ -58,6 +58,7 @@ fn shape(shape: Shape) -> Value {
         ] }),
         Shape::Count(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Shape::Number => json!({ "type": "number", "minimum": 0 }),
+        Shape::Flag => json!({ "type": "boolean" }),
         Shape::Choice(words) => json!({ "enum": words }),
         Shape::Env => json!({
             "type": "object",

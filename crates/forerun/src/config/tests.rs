@@ -35,7 +35,7 @@ fn defaults_fill_what_is_left_out() {
     assert_eq!(spec.sla, SlaClass::default());
     assert_eq!(spec.hold, forerun_types::HoldLimits::default());
     assert_eq!(config.router.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.router.connections_max, 10_000);
+    assert_eq!(config.router.limits, forerun_router::RouterLimits::default());
     assert_eq!(config.api.listen.to_string(), "127.0.0.1:7070");
     assert_eq!(config.learning.memory_bytes_max, 256 << 20);
     assert_eq!((config.store.journal_bytes_max, config.store.flush_interval), (2 << 30, Span::from_secs(1)));
@@ -185,6 +185,8 @@ fn wrong_globals_name_line_field_and_mend() {
             "[router]\nlisten = \"8080\"",
             &["forerun.toml:2: router.listen: \"8080\" is no address with a port"],
         ),
+        ("[router]\ntrust_forwarded = 1", &["trust_forwarded: expected true or false, got a whole number"]),
+        ("[router]\nhead_bytes_max = 100", &["head_bytes_max: must be at least 8KiB"]),
         ("[api]\nlisten = \"0.0.0.0:7070\"", &["api.listen: the api has no authentication yet"]),
         ("[api]\nlisten = \"127.0.0.1:8080\"", &["api.listen: is router.listen too"]),
         ("[store]\njournal_bytes_max = 5", &["store.journal_bytes_max: must be at least 16MiB"]),

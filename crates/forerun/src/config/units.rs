@@ -19,7 +19,7 @@ impl<'a> Scalar<'a> {
         match (text.parse::<i64>(), text.parse::<f64>()) {
             (Ok(n), _) => Scalar::Whole(n),
             (_, Ok(x)) => Scalar::Decimal(x),
-            _ => Scalar::Text(text),
+            _ => text.parse().map_or(Scalar::Text(text), Scalar::Bool),
         }
     }
 
