@@ -40,6 +40,33 @@ pub(crate) enum Shape {
     Named(&'static [Key]),
 }
 
+#[cfg(test)]
+impl Shape {
+    fn takes(self) -> String {
+        match self {
+            Shape::Text => "text".to_owned(),
+            Shape::Texts => "text, or a list of texts".to_owned(),
+            Shape::Duration => "duration".to_owned(),
+            Shape::Bytes => "size".to_owned(),
+            Shape::BytesPerSecond => "size a second".to_owned(),
+            Shape::Cores => "cores: `0.5`, `2`, `500m`".to_owned(),
+            Shape::Count(min, max) => format!("{min} to {max}"),
+            Shape::Share => "share: `0.2`, `20%`".to_owned(),
+            Shape::Number => "number".to_owned(),
+            Shape::Address => "address and port".to_owned(),
+            Shape::Flag => "`true`, `false`".to_owned(),
+            Shape::Choice(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", "),
+            Shape::Command => "list of words, or a command line".to_owned(),
+            Shape::Env => "names with texts".to_owned(),
+            Shape::Table(_) => "table".to_owned(),
+            Shape::Tables(_) => "table, or a list of tables".to_owned(),
+            Shape::TextOr(_) => "text, or a table".to_owned(),
+            Shape::TextsOr(_) => "text, a table, or a list of both".to_owned(),
+            Shape::Named(_) => "tables by name".to_owned(),
+        }
+    }
+}
+
 /// One key. An empty `default` means that it has none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
@@ -245,4 +272,21 @@ pub(crate) fn every() -> Vec<(String, Key)> {
     let mut all = Vec::new();
     walk("", ROOT, &mut all);
     all
+}
+
+/// The reference of all keys, as `docs/configuration.md` holds it.
+#[cfg(test)]
+pub(crate) fn reference() -> String {
+    let mut text = String::from(
+        "# Configuration\n\nEvery key of `forerun.toml`. `forerun config init` writes a commented example, `forerun config check` \
+         names what is wrong\nby line, `forerun config schema` prints this as JSON Schema. `*` is a name of your own. \
+         Durations are written `250ms`, `10s`,\n`1h30m` or as seconds; sizes `512MB` (10^6), `2GiB` (2^30) or as bytes. \
+         Relative paths start at the file's folder.\n\n| key | takes | default | what |\n|---|---|---|---|\n",
+    );
+    for (path, key) in every() {
+        let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
+        text +=
+            &format!("| `{path}` | {} | {default} | {} |\n", key.shape.takes(), key.doc.replace('|', "\\|"));
+    }
+    text
 }

@@ -395,3 +395,18 @@ fn collect(schema: &Value, path: &str, into: &mut Vec<String>) {
         collect(items, path, into);
     }
 }
+
+/// Run with `FORERUN_BLESS=1` to write the reference anew.
+#[test]
+fn reference_in_docs_has_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let expect = keys::reference();
+    if std::env::var_os("FORERUN_BLESS").is_some() {
+        std::fs::write(&path, &expect).unwrap();
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text, expect,
+        "docs/configuration.md is not up to date; FORERUN_BLESS=1 cargo test -p forerun writes it"
+    );
+}
