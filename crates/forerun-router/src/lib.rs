@@ -1,1 +1,36 @@
+//! The data plane: an HTTP/1.1 reverse proxy that holds a request while an instance for it starts.
+//!
+//! A request goes `server` (accept, connection) -> `proxy` (classify, name, admit, forward) -> `service` (pick, hold,
+//! count: one lock per service) -> `upstream` (connections to instances) -> `body` (both bodies, streamed). What it
+//! learns goes up in batches (`batch`), what the engine must know now at once (`up`); a route table comes down by
+//! [`RouterHandle::publish`] (`table`).
+//!
+//! A request with a free instance never waits for the engine. While the process lives every accepted request gets
+//! exactly one answer: the instance's, or an error that says who is at fault and why. A body cut short never looks
+//! whole, and a request that is not idempotent is never sent twice.
+//!
+//! Absent on purpose: how a plan is made, and every choice that `forerun-route` makes.
 
+mod batch;
+mod body;
+mod core;
+mod fault;
+mod headers;
+mod identity;
+mod io;
+mod proxy;
+mod server;
+mod service;
+mod settings;
+mod state;
+mod stats;
+mod table;
+mod tunnel;
+mod up;
+mod upstream;
+mod visit;
+
+pub use server::{Router, RouterHandle};
+pub use settings::{Clock, Listen, RouterError, RouterLimits, RouterSettings};
+pub use stats::{Outcome, RouterStats, ServiceStats};
+pub use up::{Up, UpReceiver, channel};

@@ -1,0 +1,40 @@
+//! What all parts of one router share.
+
+use crate::batch::Batch;
+use crate::settings::{Clock, RouterLimits};
+use crate::stats::Totals;
+use crate::table::{Publisher, Snapshot};
+use crate::up::Up;
+use arc_swap::ArcSwap;
+use forerun_types::{RouterId, SiteId, Time};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub(crate) struct Core {
+    pub(crate) id: RouterId,
+    pub(crate) site: SiteId,
+    pub(crate) secret: [u8; 32],
+    pub(crate) clock: Clock,
+    pub(crate) limits: RouterLimits,
+    pub(crate) up: Arc<dyn Up>,
+    pub(crate) batch: Batch,
+    pub(crate) table: ArcSwap<Snapshot>,
+    pub(crate) publisher: Mutex<Publisher>,
+    pub(crate) totals: Totals,
+    pub(crate) draws: AtomicU64,
+}
+
+impl Core {
+    pub(crate) fn now(&self) -> Time {
+        (self.clock)()
+    }
+
+    /// The next of a well-mixed sequence (SplitMix64).
+    pub(crate) fn draw(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.draws.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

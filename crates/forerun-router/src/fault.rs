@@ -1,0 +1,157 @@
+//! An answer that is Forerun's own: whose fault it was, why, and when to ask again.
+
+use crate::body::ReplyBody;
+use bytes::Bytes;
+use forerun_route::HoldRefusal;
+use forerun_types::{Span, Unavailable};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Client,
+    Upstream,
+    Internal,
+}
+
+impl Source {
+    fn name(self) -> &'static str {
+        match self {
+            Source::Client => "client",
+            Source::Upstream => "upstream",
+            Source::Internal => "internal",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) status: StatusCode,
+    pub(crate) source: Source,
+    /// One word for the `forerun-reason` header and for metrics.
+    pub(crate) reason: &'static str,
+    pub(crate) sentence: String,
+    pub(crate) retry_after: Option<Span>,
+}
+
+const REASON: HeaderName = HeaderName::from_static("forerun-reason");
+const SOURCE: HeaderName = HeaderName::from_static("forerun-source");
+
+impl Fault {
+    pub(crate) const CLIENT_GONE: &str = "client-gone";
+
+    pub(crate) fn client(status: StatusCode, reason: &'static str, sentence: impl Into<String>) -> Self {
+        Self { status, source: Source::Client, reason, sentence: sentence.into(), retry_after: None }
+    }
+
+    pub(crate) fn upstream(status: StatusCode, reason: &'static str, sentence: impl Into<String>) -> Self {
+        Self { status, source: Source::Upstream, reason, sentence: sentence.into(), retry_after: None }
+    }
+
+    fn later(reason: &'static str, sentence: String, retry_after: Span) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self { status, source: Source::Internal, reason, sentence, retry_after: Some(retry_after) }
+    }
+
+    pub(crate) fn hold(service: &str, refusal: &HoldRefusal) -> Self {
+        Self::later(refusal.reason(), format!("service {service}: {refusal}"), refusal.retry_after())
+    }
+
+    pub(crate) fn unavailable(service: &str, why: &Unavailable) -> Self {
+        Self::later("unavailable", format!("service {service} is unavailable: {}", why.why), why.retry_after)
+    }
+
+    /// It left the table between the lookup and the lock.
+    pub(crate) fn service_gone() -> Self {
+        Self::client(StatusCode::NOT_FOUND, "no-service", "forerun no longer knows this service")
+    }
+
+    pub(crate) fn shutting_down() -> Self {
+        Self::later("shutting-down", "forerun is shutting down".to_owned(), Span::from_secs(5))
+    }
+
+    /// Nobody will read it.
+    pub(crate) fn client_gone() -> Self {
+        let sentence = "the client went away while it was held";
+        Self::client(StatusCode::REQUEST_TIMEOUT, Self::CLIENT_GONE, sentence)
+    }
+
+    pub(crate) fn no_service(host: &str, path: &str) -> Self {
+        let sentence = format!("forerun knows no service for {} {}", cut(host), cut(path));
+        Self::client(StatusCode::NOT_FOUND, "no-service", sentence)
+    }
+
+    /// A line of text, or a JSON object for who asks for JSON.
+    pub(crate) fn into_response(self, json: bool) -> Response<ReplyBody> {
+        let (kind, text) = if json {
+            let sentence = json_string(&self.sentence);
+            let (source, reason) = (self.source.name(), self.reason);
+            let text = format!("{{\"error\":{sentence},\"reason\":\"{reason}\",\"source\":\"{source}\"}}\n");
+            ("application/json", text)
+        } else {
+            ("text/plain; charset=utf-8", format!("{}\n", self.sentence))
+        };
+        let mut response = Response::new(ReplyBody::own(Bytes::from(text)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REASON, HeaderValue::from_static(self.reason));
+        headers.insert(SOURCE, HeaderValue::from_static(self.source.name()));
+        if let Some(after) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.0.div_ceil(1_000_000).max(1)));
+        }
+        response
+    }
+}
+
+/// What a client sent, short enough to repeat to it.
+fn cut(text: &str) -> String {
+    const CHARS_MAX: usize = 200;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn json_string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_escaped() {
+        assert_eq!(json_string("a\"b\\c\nd\u{1}é"), "\"a\\\"b\\\\c\\u000ad\\u0001é\"");
+    }
+
+    #[test]
+    fn retry_after_is_whole_seconds_rounded_up() {
+        for (micros, seconds) in [(0, "1"), (1, "1"), (1_000_000, "1"), (1_000_001, "2"), (30_000_000, "30")]
+        {
+            let why = Unavailable { why: "it crashed".to_owned(), retry_after: Span(micros) };
+            let response = Fault::unavailable("shop", &why).into_response(false);
+            assert_eq!(response.headers()[RETRY_AFTER], seconds, "{micros}");
+        }
+    }
+
+    #[test]
+    fn long_requests_are_not_repeated_whole() {
+        let fault = Fault::no_service("h", &"é".repeat(5_000));
+        assert!(fault.sentence.chars().count() < 300);
+    }
+}

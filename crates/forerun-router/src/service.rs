@@ -1,0 +1,312 @@
+//! One service at this router: who is at its instances, who waits for them, in what order they go.
+//!
+//! One lock per service guards route, counters and queue together. So a request is never counted at an instance
+//! that the current table lacks, and no waiter is overtaken.
+
+use crate::core::Core;
+use crate::fault::Fault;
+use crate::identity::Naming;
+use crate::state::{State, Waiter};
+use crate::stats::{Outcome, ServiceStats};
+use crate::upstream::Pool;
+use forerun_route::{HoldRefusal, Pick, admit_hold, pick};
+use forerun_types::{
+    ActionKey, Event, Generation, InstanceId, InstanceLoad, ServiceId, ServiceLoad, ServiceRoute,
+    ServiceSpec, Span, Time, UserKey,
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+pub(crate) struct Service {
+    pub(crate) id: ServiceId,
+    state: Mutex<State>,
+    naming: Mutex<Naming>,
+}
+
+/// What became of a request that asked for an instance.
+pub(crate) enum Admission {
+    Go(Place),
+    Held(Ticket),
+    Refused(Fault),
+}
+
+impl Service {
+    pub(crate) fn new(id: ServiceId) -> Self {
+        Self { id, state: Mutex::default(), naming: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `act` under the lock, and afterwards lets the batch know if a gauge changed.
+    fn with<R>(self: &Arc<Self>, core: &Core, act: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = act(&mut state);
+        let news = state.changed && !state.listed;
+        state.listed |= news;
+        drop(state);
+        if news {
+            core.batch.changed(Arc::clone(self));
+        }
+        result
+    }
+
+    pub(crate) fn name_action(&self, template: String) -> (ActionKey, Option<String>) {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner).key(template)
+    }
+
+    /// Finds a place at an instance, or one in the queue. `bytes` is what the request takes up while held.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        user: UserKey,
+        bytes: u64,
+        now: Time,
+    ) -> Admission {
+        self.with(core, |state| {
+            if state.queue.is_empty() {
+                match self.try_place(core, state, now) {
+                    Ok(Some(place)) => return Admission::Go(place),
+                    Ok(None) => {}
+                    Err(fault) => return Admission::Refused(fault),
+                }
+            }
+            self.hold(core, state, user, bytes, now)
+        })
+    }
+
+    /// A place, nothing for now, or nothing for long.
+    fn try_place(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        state: &mut State,
+        now: Time,
+    ) -> Result<Option<Place>, Fault> {
+        let Some(route) = state.route.clone() else {
+            return Err(Fault::service_gone());
+        };
+        match pick(&route, &state.slots, None, core.draw()) {
+            Pick::Use(instance) => Ok(state.enter(instance.instance, now).map(|pool| Place {
+                core: Arc::clone(core),
+                service: Arc::clone(self),
+                instance: instance.instance,
+                pool,
+                over: false,
+            })),
+            Pick::Hold => Ok(None),
+            Pick::Refuse(why) => Err(Fault::unavailable(&route.spec.name, why)),
+        }
+    }
+
+    fn hold(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        state: &mut State,
+        user: UserKey,
+        bytes: u64,
+        now: Time,
+    ) -> Admission {
+        let Some(spec) = state.route.as_ref().map(|route| Arc::clone(&route.spec)) else {
+            return Admission::Refused(Fault::service_gone());
+        };
+        if let Err(refusal) = admit_hold(&spec.hold, state.waiting(), state.held_bytes, bytes) {
+            return Admission::Refused(Fault::hold(&spec.name, &refusal));
+        }
+        let (grant, granted) = oneshot::channel();
+        state.tickets += 1;
+        let ticket = state.tickets;
+        state.push(Waiter { ticket, bytes, since: now, grant });
+        let waiting = state.waiting();
+        core.up.control(Event::Waiting { router: core.id, service: self.id, user, waiting });
+        Admission::Held(Ticket { core: Arc::clone(core), service: Arc::clone(self), spec, ticket, granted })
+    }
+
+    /// Lets those go for whom there is a place, the first first. Places that nobody took come back in `untaken`, to
+    /// be dropped without the lock.
+    fn dispatch(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        state: &mut State,
+        now: Time,
+        untaken: &mut Vec<Result<Place, Fault>>,
+    ) {
+        while !state.queue.is_empty() {
+            match self.try_place(core, state, now) {
+                Ok(Some(place)) => match state.pop(now) {
+                    Some(waiter) => untaken.extend(waiter.grant.send(Ok(place)).err()),
+                    None => untaken.push(Ok(place)),
+                },
+                Ok(None) => return,
+                Err(fault) => {
+                    self.refuse_held(core, state, &fault, now);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn refuse_held(&self, core: &Core, state: &mut State, fault: &Fault, now: Time) {
+        let mut any = false;
+        while let Some(waiter) = state.pop(now) {
+            any = true;
+            // One whose client went away at this moment needs no answer.
+            let _ = waiter.grant.send(Err(fault.clone()));
+        }
+        if any {
+            core.up.control(Event::Abandoned { router: core.id, service: self.id, waiting: 0 });
+        }
+    }
+
+    /// Answers everyone who is held with `fault`.
+    pub(crate) fn refuse_all(self: &Arc<Self>, core: &Core, fault: &Fault, now: Time) {
+        self.with(core, |state| self.refuse_held(core, state, fault, now));
+    }
+
+    /// What the table of `generation` says from now on.
+    pub(crate) fn set_route(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        route: Option<Arc<ServiceRoute>>,
+        generation: Generation,
+        now: Time,
+    ) {
+        let mut untaken = Vec::new();
+        self.with(core, |state| {
+            for instance in state.settle(route.as_deref(), generation) {
+                core.up.control(Event::Quiesced { router: core.id, instance, generation });
+            }
+            state.route = route;
+            self.dispatch(core, state, now, &mut untaken);
+        });
+    }
+
+    /// Neither in the table nor with anything in flight: it may be forgotten.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.route.is_none() && state.slots.0.is_empty()
+    }
+
+    /// A request has left its instance; the first who waits takes its place.
+    fn release(self: &Arc<Self>, core: &Arc<Core>, instance: InstanceId, ended: Option<&Ended>, now: Time) {
+        let mut untaken = Vec::new();
+        self.with(core, |state| {
+            if let Some(ended) = ended {
+                state.tally.ended(ended.outcome, ended.reason, ended.duration);
+            }
+            if let Some(generation) = state.exit(instance, now) {
+                core.up.control(Event::Quiesced { router: core.id, instance, generation });
+            }
+            self.dispatch(core, state, now, &mut untaken);
+        });
+    }
+
+    /// A request has ended that had no place.
+    pub(crate) fn ended(self: &Arc<Self>, core: &Core, ended: &Ended) {
+        self.with(core, |state| state.tally.ended(ended.outcome, ended.reason, ended.duration));
+    }
+
+    /// The gauges, which count as told from now on.
+    pub(crate) fn tell_loads(&self, services: &mut Vec<ServiceLoad>, instances: &mut Vec<InstanceLoad>) {
+        let mut state = self.lock();
+        (state.changed, state.listed) = (false, false);
+        let (in_flight, waiting) = (state.in_flight, state.waiting());
+        let peak = std::mem::replace(&mut state.peak, in_flight + waiting);
+        services.push(ServiceLoad { service: self.id, in_flight, peak, waiting });
+        state.tell_instances(instances);
+    }
+
+    /// What [`Self::tell_loads`] gave did not get through. Whether the batch must be told of this service again.
+    pub(crate) fn untold(&self, load: &ServiceLoad) -> bool {
+        let mut state = self.lock();
+        state.changed = true;
+        state.peak = state.peak.max(load.peak);
+        state.untold_instances();
+        !std::mem::replace(&mut state.listed, true)
+    }
+
+    pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
+        self.lock().slots.0.iter().map(|slot| Arc::clone(&slot.pool)).collect()
+    }
+
+    pub(crate) fn stats(&self, name: &str, sla: &str) -> ServiceStats {
+        let state = self.lock();
+        ServiceStats {
+            held: state.waiting(),
+            held_bytes: state.held_bytes,
+            in_flight: state.in_flight,
+            instances: state.slots.0.iter().map(|slot| slot.load()).collect(),
+            ..state.tally.stats(self.id, name, sla)
+        }
+    }
+}
+
+/// How a request ended, for the tally.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) duration: Span,
+}
+
+/// A place at an instance, counted in flight until it is dropped.
+pub(crate) struct Place {
+    core: Arc<Core>,
+    service: Arc<Service>,
+    pub(crate) instance: InstanceId,
+    pub(crate) pool: Arc<Pool>,
+    over: bool,
+}
+
+impl Place {
+    pub(crate) fn end(mut self, ended: &Ended) {
+        self.over = true;
+        self.service.release(&self.core, self.instance, Some(ended), self.core.now());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.over {
+            self.service.release(&self.core, self.instance, None, self.core.now());
+        }
+    }
+}
+
+/// A place in the queue. Dropped before its turn, it is given up at once.
+pub(crate) struct Ticket {
+    core: Arc<Core>,
+    service: Arc<Service>,
+    spec: Arc<ServiceSpec>,
+    ticket: u64,
+    granted: oneshot::Receiver<Result<Place, Fault>>,
+}
+
+impl Ticket {
+    /// Waits for a place. Safe to cancel.
+    pub(crate) async fn wait(&mut self) -> Result<Place, Fault> {
+        let timeout = self.spec.hold.timeout;
+        match tokio::time::timeout(timeout.into(), &mut self.granted).await {
+            Ok(Ok(granted)) => granted,
+            Ok(Err(_)) => Err(Fault::shutting_down()),
+            // It may have been this one's turn at the last moment.
+            Err(_) => self
+                .granted
+                .try_recv()
+                .unwrap_or_else(|_| Err(Fault::hold(&self.spec.name, &HoldRefusal::Timeout { timeout }))),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let now = self.core.now();
+        let Self { core, service, ticket, .. } = self;
+        service.with(core, |state| {
+            if state.remove(*ticket, now).is_some() {
+                let waiting = state.waiting();
+                core.up.control(Event::Abandoned { router: core.id, service: service.id, waiting });
+            }
+        });
+    }
+}
