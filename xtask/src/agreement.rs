@@ -82,13 +82,12 @@ pub(crate) fn run() -> Count {
     }
     let built = run::shown(cargo().args(["build", "--release", "--package", "forerun"]), run::LIMIT);
     let mut count = check("build", if built.good { Ok(()) } else { Err("see above".to_owned()) });
+    if !built.good {
+        return count;
+    }
     let forerun = match crate::process::binary() {
-        Ok(path) if built.good => path,
-        Ok(_) => return count,
-        Err(what) => {
-            count.add(check("build", Err(what)));
-            return count;
-        }
+        Ok(path) => path,
+        Err(what) => return check("build", Err(what)),
     };
     let work = std::env::temp_dir().join(format!("forerun-agreement-{}", std::process::id()));
     if let Err(error) = std::fs::create_dir_all(&work) {
