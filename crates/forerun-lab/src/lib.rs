@@ -1,1 +1,31 @@
+//! Virtual time: a trace in, a policy's decisions and their scores out.
+//!
+//! There are two worlds, that of whole minutes and that of single requests. In both a policy only says how many
+//! instances of a service are to exist from when on ([`Decision`]); the world does the rest by fixed rules, so that
+//! any two policies, and any outside scorer of the same decisions, are measured alike. Forerun's own policies are
+//! the live decision core, driven by modelled instances and the live router's picks; the rivals are a few lines each.
+//!
+//! Absent on purpose: clocks, sockets, files, and any second version of what the core decides.
 
+mod decisions;
+mod driven;
+mod error;
+mod gaps;
+mod hazard;
+mod instances;
+mod minutes;
+mod nominal;
+mod options;
+mod replay;
+mod requests;
+mod scores;
+mod scripted;
+mod tally;
+
+pub use decisions::{Decision, write_decisions};
+pub use driven::{Driven, learn};
+pub use error::LabError;
+pub use options::{Capacity, Options, PolicyName, World};
+pub use replay::{Outcome, decide_minutes, decide_requests, replay_minutes, replay_requests};
+pub use requests::Requests;
+pub use scores::{MemoryScores, Scores, WaitScores};

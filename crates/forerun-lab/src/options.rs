@@ -1,0 +1,129 @@
+//! What a replay is told.
+
+use crate::LabError;
+use forerun_types::{Span, Time};
+
+/// What may exist at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Capacity {
+    #[default]
+    Unlimited,
+    Instances(u32),
+    Bytes(u64),
+}
+
+/// The rules of the world of requests, where the trace does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct World {
+    /// How long a start takes.
+    pub start: Span,
+    /// Memory of one instance, for services whose memory the trace does not tell.
+    pub memory_bytes: u64,
+    /// Requests that one instance serves at a time; 0 is any number.
+    pub per_instance: u32,
+    /// How long a request takes, for traces that do not tell.
+    pub duration: Span,
+    pub capacity: Capacity,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            start: Span::from_secs(10),
+            memory_bytes: 1_000_000_000,
+            per_instance: 1,
+            duration: Span::from_millis(50),
+            capacity: Capacity::Unlimited,
+        }
+    }
+}
+
+/// Who decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyName {
+    Forerun,
+    /// Without what single users are about to do.
+    ForerunNoUsers,
+    /// Nothing is kept and nothing started ahead.
+    None,
+    /// An instance stays for so long after its last use.
+    KeepAlive(Span),
+    /// Keeps and starts by the chance that an idle instance is needed at its age.
+    Hazard,
+}
+
+impl PolicyName {
+    /// From `forerun`, `forerun-no-users`, `none`, `keep-alive=10m` or `hazard`.
+    ///
+    /// # Errors
+    /// Lists the names there are.
+    pub fn parse(text: &str) -> Result<Self, LabError> {
+        if let Some(keep) = text.strip_prefix("keep-alive=") {
+            return forerun_trace::parse_duration(keep)
+                .map(Self::KeepAlive)
+                .map_err(|why| LabError::option("--policy", format!("keep-alive: {why}")));
+        }
+        match text {
+            "forerun" => Ok(Self::Forerun),
+            "forerun-no-users" => Ok(Self::ForerunNoUsers),
+            "none" => Ok(Self::None),
+            "hazard" => Ok(Self::Hazard),
+            "keep-alive" => Err(LabError::option("--policy", "keep-alive needs its time: keep-alive=10m")),
+            _ => Err(LabError::option(
+                "--policy",
+                format!(
+                    "{text:?} is unknown, there are forerun, forerun-no-users, none, keep-alive=DURATION and hazard"
+                ),
+            )),
+        }
+    }
+}
+
+/// How to replay, but for the policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    pub world: World,
+    /// What one cold start is worth, in GB-seconds.
+    pub cold_start_gbs: f64,
+    /// Scores count from here on; before it is only learned.
+    pub split: Time,
+    /// Names of the services that are scored; `None` is all.
+    pub only: Option<Vec<String>>,
+    /// The trace was cut here; policies go on deciding up to it.
+    pub until: Option<Time>,
+    /// For the router's draws.
+    pub seed: u64,
+    /// Bound on what the core's profiles take.
+    pub profiles_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            world: World::default(),
+            cold_start_gbs: 80.55,
+            split: Time(0),
+            only: None,
+            until: None,
+            seed: 1,
+            profiles_bytes_max: 256 << 20,
+        }
+    }
+}
+
+impl Options {
+    /// Which services are scored, by number.
+    pub(crate) fn scored<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<bool>, LabError> {
+        let Some(only) = &self.only else { return Ok(names.map(|_| true).collect()) };
+        let only: std::collections::BTreeSet<&str> = only.iter().map(String::as_str).collect();
+        let scored: Vec<bool> = names.map(|name| only.contains(name)).collect();
+        if scored.contains(&true) {
+            return Ok(scored);
+        }
+        let first = only.first().map_or_else(|| "it is empty".to_owned(), |n| format!("the first is {n:?}"));
+        Err(LabError::option(
+            "--only",
+            format!("none of the services that it names is in the trace: {first}"),
+        ))
+    }
+}
