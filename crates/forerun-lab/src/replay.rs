@@ -46,7 +46,7 @@ pub fn decide_requests(
             Ok(by_gaps(gaps::decide(&uses, requests.services(), &mut hazard, progress)))
         }
         PolicyName::Forerun | PolicyName::ForerunNoUsers => {
-            driven::requests(core_policy(policy, options), name, requests, options, progress)
+            driven::drive_requests(core_policy(policy, options), name, requests, options, progress)
         }
     }
 }
@@ -100,7 +100,7 @@ pub fn decide_minutes(
         }
         PolicyName::Hazard => Ok(hazard::minutes(trace, &needs, options.cold_start_gbs)),
         PolicyName::Forerun | PolicyName::ForerunNoUsers => {
-            driven::minutes(core_policy(policy, options), name, trace, &needs, options, progress)
+            driven::drive_minutes(core_policy(policy, options), name, trace, &needs, options, progress)
         }
     }
 }
