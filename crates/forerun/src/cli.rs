@@ -1,6 +1,7 @@
 //! The arguments, raw.
 
 use crate::failure::Failure;
+use crate::replay::ReplayArgs;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -17,13 +18,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// The whole story on this machine, nothing else needed; ends with a before/after table
+    Demo(DemoArgs),
     /// Run: router, engine and API
     Up(UpArgs),
+    /// What policies would have done on a recorded trace
+    Replay(ReplayArgs),
     /// What a running Forerun does now, service by service
     Status(StatusArgs),
     /// Write, check or describe a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Serves HTTP as an instance of the demo
+    #[command(name = "__fixture", hide = true)]
+    Fixture {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<String>,
+    },
     /// Kills what instances left behind once Forerun is gone
     #[command(name = "__reaper", hide = true)]
     Reaper,
@@ -33,6 +44,19 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// What runs the instances
+    #[arg(long, value_name = "BACKEND", default_value = "process", value_parser = ["process"])]
+    pub(crate) backend: String,
+    /// Race over so many recorded minutes at most
+    #[arg(long, value_name = "N")]
+    pub(crate) minutes: Option<usize>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

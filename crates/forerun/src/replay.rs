@@ -1,12 +1,16 @@
 //! `forerun replay`: what policies would have done on a recorded trace.
 
+mod journal;
+
 use crate::failure::Failure;
 use crate::terminal;
 use clap::Args;
-use forerun_lab::{Capacity, Decision, LabError, Options, Outcome, PolicyName, Scores, World, write_decisions};
+use forerun_lab::{
+    Capacity, Decision, LabError, Options, Outcome, PolicyName, Scores, World, write_decisions,
+};
 use forerun_trace::{
-    ColumnMap, Format, Input, MinuteTrace, ReadOptions, ReadReport, Recorded, Trace, TraceError, parse_duration,
-    parse_instant,
+    ColumnMap, Format, Input, MinuteTrace, ReadOptions, ReadReport, Recorded, Trace, TraceError,
+    parse_duration, parse_instant,
 };
 use forerun_types::{Span, Time};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,8 +21,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     /// Files of one format, or a folder of whole minutes; `-` is standard input, .gz and .zst are read as they are
-    #[arg(required = true, value_name = "TRACE")]
+    #[arg(required_unless_present = "journal", value_name = "TRACE")]
     traces: Vec<String>,
+    /// Instead of a trace, a journal of `forerun up`: a segment or its folder; its actions must come out the same
+    #[arg(long, value_name = "FILE", conflicts_with = "traces")]
+    journal: Option<PathBuf>,
     /// forerun, csv, access-log, azure2021, azure2019 or minutes [default: guessed from the first lines]
     #[arg(long)]
     format: Option<String>,
@@ -83,6 +90,9 @@ pub(crate) struct ReplayArgs {
 /// # Errors
 /// Arguments that do not fit each other or the trace, files that cannot be read or written.
 pub(crate) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    if let Some(path) = &args.journal {
+        return journal::run(path, args.json, out);
+    }
     let policies = policies(&args.policy)?;
     let prices = prices(args)?;
     let mut options = options(args)?;
@@ -109,7 +119,8 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Failure>
         options.cold_start_gbs = price;
         for (text, policy) in &policies {
             let done = scores.len() as u64 * requests;
-            let outcome = replay(*policy, text, &recorded, &options, &mut |n| progress.at(done + n.min(requests)))?;
+            let outcome =
+                replay(*policy, text, &recorded, &options, &mut |n| progress.at(done + n.min(requests)))?;
             if let (Some(path), true) = (&args.decisions, scores.is_empty()) {
                 save(path, &outcome.decisions, &names, times.zero)?;
             }
@@ -169,7 +180,9 @@ fn options(args: &ReplayArgs) -> Result<Options, Failure> {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .map_err(|e| Failure::Running(format!("cannot read {}: {e}", path.display())))?;
-            Some(text.lines().map(|l| l.trim_end_matches('\r').to_owned()).filter(|l| !l.is_empty()).collect())
+            Some(
+                text.lines().map(|l| l.trim_end_matches('\r').to_owned()).filter(|l| !l.is_empty()).collect(),
+            )
         }
     };
     Ok(Options { world, only, seed: args.seed, ..Options::default() })
@@ -214,8 +227,10 @@ fn capacity(text: &str) -> Result<Capacity, Failure> {
 }
 
 fn read(args: &ReplayArgs) -> Result<Recorded, Failure> {
-    let format = args.format.as_deref().map(Format::parse).transpose().map_err(|e| bad(format!("--format: {e}")))?;
-    let map = args.map.as_deref().map(ColumnMap::parse).transpose().map_err(|e| bad(format!("--map: {e}")))?;
+    let format =
+        args.format.as_deref().map(Format::parse).transpose().map_err(|e| bad(format!("--format: {e}")))?;
+    let map =
+        args.map.as_deref().map(ColumnMap::parse).transpose().map_err(|e| bad(format!("--map: {e}")))?;
     let options = ReadOptions {
         format,
         map,
@@ -327,9 +342,11 @@ impl Times {
         if let Ok(span) = parse_duration(text) {
             return Ok(self.zero + span);
         }
-        let micros = parse_instant(text.as_bytes())
-            .map_err(|_| bad(format!("{option}: {text:?} is neither seconds from the start of the trace nor a date")))?;
-        let origin = self.origin_us.ok_or_else(|| bad(format!("{option}: this trace has no dates: give seconds")))?;
+        let micros = parse_instant(text.as_bytes()).map_err(|_| {
+            bad(format!("{option}: {text:?} is neither seconds from the start of the trace nor a date"))
+        })?;
+        let origin =
+            self.origin_us.ok_or_else(|| bad(format!("{option}: this trace has no dates: give seconds")))?;
         Ok(Time(u64::try_from(micros.saturating_sub(origin)).unwrap_or(0)))
     }
 
@@ -386,8 +403,21 @@ fn people(recorded: &Recorded, times: &Times, scores: &[Scores], speed: f64, swe
         Recorded::Minutes(trace) => format!("{} whole minutes", trace.minutes()),
     };
     let mut headers = vec![
-        "POLICY", "COLD STARTS", "OF ALL", "WAIT P50", "P95", "P99", "MEAN", "BUSY GB-S", "IDLE GB-S", "STARTING",
-        "TOTAL", "STARTED", "PRECISION", "RECALL", "COST GB-S",
+        "POLICY",
+        "COLD STARTS",
+        "OF ALL",
+        "WAIT P50",
+        "P95",
+        "P99",
+        "MEAN",
+        "BUSY GB-S",
+        "IDLE GB-S",
+        "STARTING",
+        "TOTAL",
+        "STARTED",
+        "PRECISION",
+        "RECALL",
+        "COST GB-S",
     ];
     if sweep {
         headers.insert(1, "AT PRICE");
@@ -501,7 +531,8 @@ mod tests {
 
     #[test]
     fn times_are_seconds_or_dates() {
-        let dated = Times { origin_us: Some(1_000_000_000_000_000), zero: Time(0), length: Span::from_secs(100) };
+        let dated =
+            Times { origin_us: Some(1_000_000_000_000_000), zero: Time(0), length: Span::from_secs(100) };
         let check = |times: &Times, text: &str, expect: Option<u64>| {
             assert_eq!(times.parse("--until", text).ok().map(|t| t.0), expect, "{text}");
         };

@@ -140,3 +140,15 @@ fn reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
+
+#[test]
+fn replay_names_what_cannot_be_read() {
+    let folder = Folder::new("replay");
+    std::fs::create_dir(folder.0.join("journal")).unwrap();
+    std::fs::write(folder.0.join("odd.frj"), "not a journal").unwrap();
+    check(&folder.0, &["replay"], 2, "", "forerun: the following required arguments were not provided: ");
+    check(&folder.0, &["replay", "no.csv"], 1, "", "forerun: ");
+    check(&folder.0, &["replay", "--journal", "journal"], 1, "", "forerun: ");
+    check(&folder.0, &["replay", "--journal", "odd.frj"], 1, "", "forerun: ");
+    check(&folder.0, &["replay", "--journal", "none.frj"], 1, "", "forerun: ");
+}

@@ -1,0 +1,40 @@
+//! `forerun demo`, and the program that its instances run.
+
+use crate::cli::DemoArgs;
+use crate::failure::Failure;
+use forerun_demo::Options;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Plays the demo.
+///
+/// # Errors
+/// What kept it from being played.
+pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Running(format!("cannot start the runtime: {e}")))?;
+    let options = Options { race_minutes_max: args.minutes };
+    let play = |out| runtime.block_on(forerun_demo::run(options, out));
+    let report = match args.json {
+        true => play(None),
+        false => play(Some(&mut *out)),
+    };
+    let report = report.map_err(|e| Failure::Running(e.to_string()))?;
+    if args.json {
+        writeln!(out, "{}", report.json())?;
+    }
+    Ok(())
+}
+
+/// Serves as an instance of the demo until it is told to end.
+///
+/// # Errors
+/// It never comes back from serving but by ending the process; this is for flags that it does not know.
+pub(crate) fn fixture(flags: Vec<String>) -> Result<(), Failure> {
+    match forerun_backends::fixture::main(flags) {
+        code if code == ExitCode::SUCCESS => Ok(()),
+        _ => Err(Failure::Arguments("the fixture ended".to_owned())),
+    }
+}
