@@ -26,6 +26,6 @@ pub use decisions::{Decision, write_decisions};
 pub use driven::{Driven, learn};
 pub use error::LabError;
 pub use options::{Capacity, Options, PolicyName, World};
-pub use replay::{Outcome, decide_minutes, decide_requests, replay_minutes, replay_requests};
+pub use replay::{Outcome, decide_minutes, decide_requests, replay_minutes, replay_requests, score_requests};
 pub use requests::Requests;
 pub use scores::{MemoryScores, Scores, WaitScores};

@@ -72,9 +72,20 @@ pub fn replay_requests(
 ) -> Result<Outcome, LabError> {
     let requests = Requests::new(trace, options)?;
     let decisions = decide_requests(policy, name, &requests, options, progress)?.decisions;
-    let tally = scripted::play(&requests, &decisions, &options.world, progress);
-    let scores = Scores::of_requests(name, tally, options.cold_start_gbs, decisions.len() as u64);
+    let scores = score_requests(name, &requests, &decisions, options, progress);
     Ok(Outcome { decisions, scores })
+}
+
+/// Plays decisions, whoever made them, and scores what came of it. They stand in order of time.
+pub fn score_requests(
+    name: &str,
+    requests: &Requests<'_>,
+    decisions: &[Decision],
+    options: &Options,
+    progress: &mut dyn FnMut(u64),
+) -> Scores {
+    let tally = scripted::play(requests, decisions, &options.world, progress);
+    Scores::of_requests(name, tally, options.cold_start_gbs, decisions.len() as u64)
 }
 
 /// Instances wanted by app and minute, each minute from earlier ones only.
