@@ -88,6 +88,16 @@ impl AgeGrid {
         Span(((EVEN + inside) << octave).saturating_mul(self.grain_us))
     }
 
+    /// Counts powers of two of the age, so that a bin's octave holds all bins of about its age.
+    #[must_use]
+    pub fn octave(&self, bin: usize) -> usize {
+        let young = self.young();
+        if bin < young {
+            return bin;
+        }
+        young + (self.start(bin).0 / self.grain_us).max(1).ilog2() as usize
+    }
+
     #[must_use]
     pub fn width(&self, bin: usize) -> Span {
         self.start(bin + 1) - self.start(bin)

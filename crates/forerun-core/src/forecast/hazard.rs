@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 /// What the pooled hazard weighs against a level's own gaps, in gaps. Small, because a service's own rhythm is the
 /// best witness as soon as it has shown one.
 const POOL_WEIGHT: f64 = 0.3;
+/// The same for the mean over an octave.
+const OCTAVE_WEIGHT: f64 = 2.0;
 /// Distinct gap lengths that one level remembers.
 const OWN_BINS_MAX: usize = 128;
 /// Counts are halved beyond this, so that old habits fade.
@@ -22,6 +24,19 @@ pub struct Pool {
     pub grid: AgeGrid,
     ended: Vec<f64>,
     at_risk: Vec<f64>,
+    /// The mean hazard of each octave, as [`Self::octave_hazard`] gives it.
+    octaves: Vec<Octave>,
+    octave_of: Vec<u8>,
+}
+
+/// Bins whose ages lie within a factor of two.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Octave {
+    /// Bins in it.
+    bins: f64,
+    /// Gaps that ended in it, and passages through one of its bins.
+    ended: f64,
+    at_risk: f64,
 }
 
 impl Pool {
@@ -29,29 +44,47 @@ impl Pool {
     pub fn new(grid: AgeGrid) -> Self {
         let grain = grid.grain().0 as f64;
         let bins = grid.bins();
-        let mut ended = Vec::with_capacity(bins);
-        let mut at_risk = Vec::with_capacity(bins);
+        let mut pool =
+            Self { grid, ended: Vec::new(), at_risk: Vec::new(), octaves: Vec::new(), octave_of: Vec::new() };
         for bin in 0..bins {
             // A bin of w grains at age a (in grains) begins with the hazard w / (2 + a).
-            ended.push(grid.width(bin).0 as f64 / grain);
-            at_risk.push(2.0 + grid.start(bin).0 as f64 / grain);
+            let (ended, at_risk) = (grid.width(bin).0 as f64 / grain, 2.0 + grid.start(bin).0 as f64 / grain);
+            let octave = grid.octave(bin);
+            if pool.octaves.len() <= octave {
+                pool.octaves.resize(octave + 1, Octave::default());
+            }
+            pool.octave_of.push(octave as u8);
+            let of = &mut pool.octaves[octave];
+            of.bins += 1.0;
+            of.ended += ended;
+            of.at_risk += at_risk;
+            pool.ended.push(ended);
+            pool.at_risk.push(at_risk);
         }
-        Self { grid, ended, at_risk }
+        pool
     }
 
     /// A gap passed through a bin without ending.
     pub fn passed(&mut self, bin: usize) {
         self.at_risk[bin] += 1.0;
+        self.octaves[usize::from(self.octave_of[bin])].at_risk += 1.0;
     }
 
     /// A gap ended in a bin.
     pub fn ended(&mut self, bin: usize) {
-        self.at_risk[bin] += 1.0;
+        self.passed(bin);
         self.ended[bin] += 1.0;
+        self.octaves[usize::from(self.octave_of[bin])].ended += 1.0;
     }
 
     fn hazard(&self, bin: usize) -> f64 {
         (self.ended[bin] / self.at_risk[bin]).min(1.0)
+    }
+
+    /// The mean hazard of the bins in a bin's octave.
+    fn octave_hazard(&self, bin: usize) -> f64 {
+        let of = &self.octaves[usize::from(self.octave_of[bin])];
+        (of.ended / of.at_risk).min(1.0)
     }
 }
 
@@ -60,10 +93,22 @@ impl Pool {
 pub struct OwnGaps {
     ended: Vec<(u16, u16)>,
     total: u32,
+    /// Gaps that ended in each octave, and passages through one of its bins.
+    octaves: Vec<(f32, f32)>,
 }
 
 impl OwnGaps {
-    pub fn ended(&mut self, bin: usize) {
+    pub fn ended(&mut self, bin: usize, pool: &Pool) {
+        let last = usize::from(pool.octave_of[bin]);
+        if self.octaves.len() <= last {
+            self.octaves.resize(last + 1, (0.0, 0.0));
+        }
+        for (octave, counts) in self.octaves.iter_mut().enumerate().take(last) {
+            counts.1 += pool.octaves[octave].bins as f32;
+        }
+        let inside = pool.octave_of[..bin].iter().rev().take_while(|o| usize::from(**o) == last).count();
+        self.octaves[last].0 += 1.0;
+        self.octaves[last].1 += inside as f32 + 1.0;
         let bin = bin as u16;
         match self.ended.binary_search_by_key(&bin, |e| e.0) {
             Ok(at) => self.ended[at].1 = self.ended[at].1.saturating_add(1),
@@ -85,6 +130,9 @@ impl OwnGaps {
             self.ended.truncate(OWN_BINS_MAX);
         }
         self.total = self.ended.iter().map(|e| u32::from(e.1)).sum();
+        for counts in &mut self.octaves {
+            *counts = (counts.0 / 2.0, counts.1 / 2.0);
+        }
     }
 
     /// The chance that a gap which has reached `bin` ends in it.
@@ -99,6 +147,17 @@ impl OwnGaps {
         let at_risk = f64::from(self.total - before);
         (here + POOL_WEIGHT * pool.hazard(bin)) / (at_risk + POOL_WEIGHT)
     }
+
+    /// The same, from all gaps that ended at about this age: blind to a rhythm, steady where there is none.
+    #[must_use]
+    pub fn smooth_hazard(&self, bin: usize, pool: &Pool) -> f64 {
+        let (ended, at_risk) =
+            self.octaves.get(usize::from(pool.octave_of[bin])).copied().unwrap_or_default();
+        let pooled = pool.octave_hazard(bin);
+        // The octave's bins share what the pool weighs.
+        let weight = OCTAVE_WEIGHT * pool.octaves[usize::from(pool.octave_of[bin])].bins;
+        ((f64::from(ended) + weight * pooled) / (f64::from(at_risk) + weight)).min(1.0)
+    }
 }
 
 #[cfg(test)]
@@ -111,7 +170,7 @@ mod tests {
         let mut pool = Pool::new(AgeGrid::whole(Span::from_secs(60)));
         let mut own = OwnGaps::default();
         for _ in 0..10 {
-            own.ended(14);
+            own.ended(14, &pool);
             for bin in 0..14 {
                 pool.passed(bin);
             }
@@ -124,10 +183,29 @@ mod tests {
     }
 
     #[test]
+    fn irregular_gaps_have_a_smooth_hazard() {
+        let mut pool = Pool::new(AgeGrid::whole(Span::from_secs(60)));
+        let mut own = OwnGaps::default();
+        // Gaps of 8 to 15 minutes, each as likely: within that octave an eighth to one, on average about a quarter.
+        for round in 0..400 {
+            let bin = 8 + round * 5 % 8;
+            own.ended(bin, &pool);
+            (0..bin).for_each(|b| pool.passed(b));
+            pool.ended(bin);
+        }
+        for bin in 8..16 {
+            let smooth = own.smooth_hazard(bin, &pool);
+            assert!((smooth - 0.222).abs() < 0.02, "bin {bin}: {smooth}");
+        }
+        assert!(own.smooth_hazard(3, &pool) < 0.02);
+    }
+
+    #[test]
     fn memory_of_gaps_is_bounded() {
+        let pool = Pool::new(AgeGrid::whole(Span::from_secs(60)));
         let mut own = OwnGaps::default();
         for i in 0..100_000 {
-            own.ended(i * 7 % 2_000);
+            own.ended(i * 7 % 2_000, &pool);
             assert!(own.ended.len() <= OWN_BINS_MAX && own.total < OWN_GAPS_MAX);
         }
     }

@@ -22,7 +22,12 @@ const BINS_AHEAD_MAX: usize = 16;
 /// Bins that a person's question looks ahead.
 const BINS_SHOWN_MAX: usize = 300;
 /// How fast the mixer moves. Small: it serves all services, so it sees much.
-const MIXER_RATE: f64 = 0.002;
+const MIXER_RATE: f64 = 0.01;
+
+/// What the mixer is given: see [`mixed`].
+const INPUTS: usize = 4;
+/// At the start the level's own rhythm is believed, its smooth hazard not yet, the users half, and there is no bias.
+const WEIGHTS: [f64; INPUTS] = [1.0, 0.0, 0.5, 0.0];
 
 /// The chance that an idle level is needed, and over what time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,7 +41,7 @@ pub struct Chance {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Asked {
     bin: u16,
-    inputs: [f64; 3],
+    inputs: [f64; INPUTS],
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -58,18 +63,12 @@ struct ServiceLoadModel {
 }
 
 /// Load forecasts of all services.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Forecast {
     pools: Vec<Pool>,
+    /// One mixer for each pool and octave of age: what is to be believed depends on both.
+    mixers: Vec<Vec<Mixer>>,
     services: Vec<Option<ServiceLoadModel>>,
-    mixer: Mixer,
-}
-
-impl Default for Forecast {
-    fn default() -> Self {
-        // At the start the hazard is believed, the users half, and there is no bias.
-        Self { pools: Vec::new(), services: Vec::new(), mixer: Mixer::new(vec![1.0, 0.5, 0.0], MIXER_RATE) }
-    }
 }
 
 impl Forecast {
@@ -104,15 +103,18 @@ impl Forecast {
             Some(at) => at,
             None => {
                 self.pools.push(Pool::new(grid));
+                let octaves = grid.octave(grid.bins() - 1) + 1;
+                self.mixers.push(vec![Mixer::new(WEIGHTS.to_vec(), MIXER_RATE); octaves]);
                 self.pools.len() - 1
             }
         }
     }
 
-    fn parts(&mut self, id: ServiceId) -> Option<(&mut ServiceLoadModel, &mut Pool, &mut Mixer)> {
+    fn parts(&mut self, id: ServiceId) -> Option<(&mut ServiceLoadModel, &mut Pool, &mut Vec<Mixer>)> {
         let model = self.services.get_mut(id.0 as usize)?.as_mut()?;
         let pool = &mut self.pools[model.pool];
-        Some((model, pool, &mut self.mixer))
+        let mixers = &mut self.mixers[model.pool];
+        Some((model, pool, mixers))
     }
 
     pub fn expected_mut(&mut self, id: ServiceId) -> Option<&mut ExpectedUsers> {
@@ -121,14 +123,14 @@ impl Forecast {
 
     /// So many instances were needed at most since the last call, and so many are now.
     pub fn needed(&mut self, now: Time, id: ServiceId, peak: u32, needed: u32) {
-        let Some((model, pool, mixer)) = self.parts(id) else { return };
+        let Some((model, pool, mixers)) = self.parts(id) else { return };
         let peak = peak.max(needed).min(LEVELS_MAX as u32) as usize;
         if model.levels.len() < peak {
             model.levels.resize_with(peak, Level::default);
         }
         let (before, after) = (model.needed as usize, (needed as usize).min(LEVELS_MAX));
         for level in &mut model.levels[before.min(peak)..peak] {
-            level.begin_use(now, pool, mixer);
+            level.begin_use(now, pool, mixers);
         }
         let high = model.levels.len().min(peak.max(before));
         for level in &mut model.levels[after..high.max(after)] {
@@ -144,17 +146,17 @@ impl Forecast {
         if fits.is_some_and(|m| self.pools[m.pool].grid != grid) {
             self.service(id, grid);
         }
-        let Some((model, pool, mixer)) = self.parts(id) else { return };
+        let Some((model, pool, mixers)) = self.parts(id) else { return };
         let needed = (needed as usize).min(LEVELS_MAX);
         if model.levels.len() < needed {
             model.levels.resize_with(needed, Level::default);
         }
         for (j, level) in model.levels.iter_mut().enumerate() {
             if j < needed {
-                level.begin_use(now.minus(period), pool, mixer);
+                level.begin_use(now.minus(period), pool, mixers);
                 level.end_use(now);
             } else {
-                level.age(now, pool, mixer);
+                level.age(now, pool, mixers);
             }
         }
     }
@@ -169,13 +171,13 @@ impl Forecast {
         expected: f64,
         out: &mut Vec<LevelChances>,
     ) -> Time {
-        let Some((model, pool, mixer)) = self.parts(id) else { return Time::NEVER };
+        let Some((model, pool, mixers)) = self.parts(id) else { return Time::NEVER };
         let needed = model.needed as usize;
         let mut again = Time::NEVER;
         for (j, level) in model.levels.iter_mut().enumerate().skip(needed) {
-            level.age(now, pool, mixer);
+            level.age(now, pool, mixers);
             let tail = users::poisson_tail(expected, (j - needed + 1) as u32);
-            let (chances, next) = level.chances(now, lead, tail, pool, mixer);
+            let (chances, next) = level.chances(now, lead, tail, pool, mixers);
             again = again.min(next);
             out.push(chances);
         }
@@ -194,11 +196,10 @@ impl Forecast {
         wanted: impl Fn(&Chance) -> bool,
     ) -> Option<Time> {
         let model = self.services.get(id.0 as usize)?.as_ref()?;
-        let pool = &self.pools[model.pool];
+        let (pool, mixers) = (&self.pools[model.pool], &self.mixers[model.pool]);
         let on = |level: &Level, age: Span| {
             let last = pool.grid.bin(age + lead);
-            (pool.grid.bin(age)..=last)
-                .any(|bin| wanted(&mixed(bin, level.own.hazard(bin, pool), 0.0, pool, &self.mixer).1))
+            (pool.grid.bin(age)..=last).any(|bin| wanted(&mixed(bin, &level.own, 0.0, pool, mixers).1))
         };
         let idle =
             model.levels.iter().skip(model.needed as usize).filter(|l| l.idle_since != Time::default());
@@ -227,7 +228,7 @@ impl LevelChances {
 }
 
 impl Level {
-    fn begin_use(&mut self, now: Time, pool: &mut Pool, mixer: &mut Mixer) {
+    fn begin_use(&mut self, now: Time, pool: &mut Pool, mixers: &mut [Mixer]) {
         if self.in_use {
             return;
         }
@@ -236,12 +237,12 @@ impl Level {
             return; // its first use: no gap has ended
         }
         let bin = pool.grid.bin(now.since(self.idle_since));
-        self.pass_until(bin, pool, mixer);
+        self.pass_until(bin, pool, mixers);
         if let Some(asked) = self.asked.take().filter(|a| usize::from(a.bin) == bin) {
-            mixer.learn(&asked.inputs, true);
+            mixers[pool.grid.octave(bin)].learn(&asked.inputs, true);
         }
         pool.ended(bin);
-        self.own.ended(bin);
+        self.own.ended(bin, pool);
     }
 
     fn end_use(&mut self, now: Time) {
@@ -254,16 +255,16 @@ impl Level {
     }
 
     /// Counts the bins that the running gap has outlived.
-    fn age(&mut self, now: Time, pool: &mut Pool, mixer: &mut Mixer) {
+    fn age(&mut self, now: Time, pool: &mut Pool, mixers: &mut [Mixer]) {
         if !self.in_use && self.idle_since != Time::default() {
             let bin = pool.grid.bin(now.since(self.idle_since));
-            self.pass_until(bin, pool, mixer);
+            self.pass_until(bin, pool, mixers);
         }
     }
 
-    fn pass_until(&mut self, bin: usize, pool: &mut Pool, mixer: &mut Mixer) {
+    fn pass_until(&mut self, bin: usize, pool: &mut Pool, mixers: &mut [Mixer]) {
         if let Some(asked) = self.asked.take_if(|a| usize::from(a.bin) < bin) {
-            mixer.learn(&asked.inputs, false);
+            mixers[pool.grid.octave(usize::from(asked.bin))].learn(&asked.inputs, false);
         }
         while usize::from(self.passed) < bin {
             pool.passed(usize::from(self.passed));
@@ -277,7 +278,7 @@ impl Level {
         lead: Span,
         users: f64,
         pool: &Pool,
-        mixer: &Mixer,
+        mixers: &[Mixer],
     ) -> (LevelChances, Time) {
         if self.idle_since == Time::default() {
             return (LevelChances::default(), Time::NEVER);
@@ -285,21 +286,20 @@ impl Level {
         let age = now.since(self.idle_since);
         let (first, last) = (pool.grid.bin(age), pool.grid.bin(age + lead));
         // Mixing costs logarithms: of the bins ahead only the one with the highest rate is mixed.
-        let mut ahead: Option<(usize, f64)> = None;
+        let mut ahead: Option<usize> = None;
         let mut best_rate = 0.0;
         for bin in first + 1..=last.min(first + BINS_AHEAD_MAX) {
-            let hazard = self.own.hazard(bin, pool);
-            let rate = hazard / pool.grid.width(bin).0.max(1) as f64;
+            let rate = self.own.hazard(bin, pool) / pool.grid.width(bin).0.max(1) as f64;
             if rate > best_rate {
                 best_rate = rate;
-                ahead = Some((bin, hazard));
+                ahead = Some(bin);
             }
         }
         let mut out = LevelChances::default();
-        let (inputs, chance) = mixed(first, self.own.hazard(first, pool), users, pool, mixer);
+        let (inputs, chance) = mixed(first, &self.own, users, pool, mixers);
         self.asked = Some(Asked { bin: first as u16, inputs });
         out.windows[0] = Some(chance);
-        out.windows[1] = ahead.map(|(bin, hazard)| mixed(bin, hazard, users, pool, mixer).1);
+        out.windows[1] = ahead.map(|bin| mixed(bin, &self.own, users, pool, mixers).1);
         let edge = |bin: usize, at: Span| {
             if bin + 1 < pool.grid.bins() {
                 now + (pool.grid.start(bin + 1) - at).max(Span(1))
@@ -311,11 +311,15 @@ impl Level {
     }
 }
 
-fn mixed(bin: usize, hazard: f64, users: f64, pool: &Pool, mixer: &Mixer) -> ([f64; 3], Chance) {
-    let hazard = clip(hazard);
-    let own = logit(hazard);
-    let lift = if users > 0.0 { logit(1.0 - (1.0 - hazard) * (1.0 - users)) - own } else { 0.0 };
-    let inputs = [own, lift, 1.0];
+/// A level's chance in a bin: the mix of its own rhythm's logit, how much its smooth hazard and the users on their way
+/// would shift that, and a bias.
+fn mixed(bin: usize, own: &OwnGaps, users: f64, pool: &Pool, mixers: &[Mixer]) -> ([f64; INPUTS], Chance) {
+    let hazard = clip(own.hazard(bin, pool));
+    let rhythm = logit(hazard);
+    let smooth = logit(own.smooth_hazard(bin, pool)) - rhythm;
+    let lift = if users > 0.0 { logit(1.0 - (1.0 - hazard) * (1.0 - users)) - rhythm } else { 0.0 };
+    let inputs = [rhythm, smooth, lift, 1.0];
+    let mixer = &mixers[pool.grid.octave(bin)];
     (inputs, Chance { chance: logistic(mixer.mix(&inputs)), within: pool.grid.width(bin) })
 }
 
