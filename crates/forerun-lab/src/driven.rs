@@ -324,7 +324,13 @@ impl Fleet {
         instance.state = State::Ready;
         let service = instance.service as usize;
         let bound = std::mem::take(&mut instance.bound);
-        self.services[service].starting.retain(|i| *i != id);
+        let starting = &mut self.services[service].starting;
+        // Almost always the oldest; those before it would have been ready by now.
+        if starting.front() == Some(&id) {
+            starting.pop_front();
+        } else {
+            starting.retain(|i| *i != id);
+        }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         self.step(&Event::Ready { instance: id, address, took: self.start });
         let Some(requests) = requests else { return };

@@ -5,7 +5,7 @@ use std::io;
 /// Everything that stops a reader. What only spoils a line is counted instead, see [`crate::ReadReport`].
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    #[error("cannot open {name}: {source}")]
+    #[error("cannot open {name}: {}", lower_first(source))]
     Open { name: String, source: io::Error },
     #[error("{name}:{line}: cannot read on: {why}")]
     Read { name: String, line: u64, why: String },
@@ -27,6 +27,13 @@ pub enum TraceError {
     Nothing { name: String, why: String },
     #[error("{name}:{line}: more than {max} requests: give fewer files at a time")]
     TooMany { name: String, line: u64, max: usize },
-    #[error("cannot write: {0}")]
+    #[error("cannot write: {}", lower_first(.0))]
     Write(#[from] io::Error),
+}
+
+/// The system's own words begin with a capital; a message of ours does not.
+pub(crate) fn lower_first(error: &io::Error) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }

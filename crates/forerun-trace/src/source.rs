@@ -1,6 +1,7 @@
 //! Bytes of a file or of standard input, decompressed if need be, cut into lines of bounded length.
 
 use crate::TraceError;
+use crate::error::lower_first;
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
@@ -143,7 +144,7 @@ fn cause(error: &io::Error) -> String {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
             format!("the compressed data is damaged ({error}): fetch the file again")
         }
-        _ => error.to_string(),
+        _ => lower_first(error),
     }
 }
 

@@ -155,7 +155,7 @@ fn what_cannot_be_read_is_said_in_one_line() {
     let gz = gz.finish().unwrap();
     check(&gz[..gz.len() - 10], guess(), "cut short");
     let no_file = requests(&[Input::parse("no/such/file")], &guess()).unwrap_err();
-    assert!(no_file.starts_with("cannot open no/such/file: "), "{no_file}");
+    assert!(no_file.starts_with("cannot open no/such/file: no such file"), "{no_file}");
     let mixed = [file(b"at,service\n1,a\n"), file(b"app,func,end_timestamp,duration\na,f,2,1\n")];
     assert!(requests(&mixed, &guess()).unwrap_err().contains("give files of one format"));
 }

@@ -23,7 +23,7 @@ pub(crate) enum Command {
     /// Run: router, engine and API
     Up(UpArgs),
     /// What policies would have done on a recorded trace
-    Replay(ReplayArgs),
+    Replay(Box<ReplayArgs>),
     /// What a running Forerun does now, service by service
     Status(StatusArgs),
     /// Write, check or describe a configuration

@@ -1,22 +1,21 @@
 //! `forerun replay`: what policies would have done on a recorded trace.
 
 mod journal;
+mod print;
+mod progress;
 
 use crate::failure::Failure;
-use crate::terminal;
 use clap::Args;
-use forerun_lab::{
-    Capacity, Decision, LabError, Options, Outcome, PolicyName, Scores, World, write_decisions,
-};
+use forerun_lab::{Capacity, Decision, LabError, Options, Outcome, PolicyName, World, write_decisions};
 use forerun_trace::{
     ColumnMap, Format, Input, MinuteTrace, ReadOptions, ReadReport, Recorded, Trace, TraceError,
     parse_duration, parse_instant,
 };
 use forerun_types::{Span, Time};
-use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{BufWriter, IsTerminal, Write};
+use progress::Progress;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
@@ -106,6 +105,11 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Failure>
     }
     if let Some(text) = &args.split {
         options.split = times.split(text)?;
+        if options.split > times.zero + times.length {
+            return Err(bad(format!(
+                "--split: {text} is after the last request, so that none would be scored"
+            )));
+        }
     }
     let (requests, names) = size(&recorded);
     if requests == 0 {
@@ -132,11 +136,11 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Failure>
     let speed = (requests * rows) as f64 / seconds;
     notes(report(&recorded));
     if args.json {
-        let document = document(args, &recorded, &times, &scores, speed);
+        let document = print::document(args, &recorded, &times, &scores, speed);
         let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::Running(e.to_string()))?;
         return Ok(writeln!(out, "{text}")?);
     }
-    Ok(out.write_all(people(&recorded, &times, &scores, speed, args.sweep.is_some()).as_bytes())?)
+    Ok(out.write_all(print::people(&recorded, &times, &scores, speed, args.sweep.is_some()).as_bytes())?)
 }
 
 fn bad(what: impl std::fmt::Display) -> Failure {
@@ -356,144 +360,6 @@ impl Times {
                 Ok(self.zero + Span::from_secs_f64(self.length.as_secs_f64() * part))
             }
             _ => self.parse("--split", text),
-        }
-    }
-}
-
-fn document(
-    args: &ReplayArgs,
-    recorded: &Recorded,
-    times: &Times,
-    scores: &[Scores],
-    speed: f64,
-) -> serde_json::Value {
-    let report = report(recorded);
-    let (requests, services) = size(recorded);
-    let minutes = matches!(recorded, Recorded::Minutes(_));
-    let first = report.first_offender.as_ref().map(|o| format!("{}:{}: {}", o.file, o.line, o.why));
-    serde_json::json!({
-        "trace": {
-            "files": args.traces,
-            "world": if minutes { "minutes" } else { "requests" },
-            "requests": if minutes { scores.first().map_or(0, |s| s.requests) } else { requests },
-            "services": services.len(),
-            "seconds": times.length.as_secs_f64(),
-            "lines": report.lines,
-            "skipped": report.skipped,
-            "first_skipped": first,
-            "out_of_order": report.out_of_order,
-        },
-        "policies": scores,
-        "events_per_second": speed,
-        "peak_rss_bytes": peak_rss_bytes(),
-    })
-}
-
-/// The most memory that this process has had; 0 where the system does not tell.
-fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
-}
-
-fn people(recorded: &Recorded, times: &Times, scores: &[Scores], speed: f64, sweep: bool) -> String {
-    let (requests, services) = size(recorded);
-    let what = match recorded {
-        Recorded::Requests(_) => format!("{requests} requests"),
-        Recorded::Minutes(trace) => format!("{} whole minutes", trace.minutes()),
-    };
-    let mut headers = vec![
-        "POLICY",
-        "COLD STARTS",
-        "OF ALL",
-        "WAIT P50",
-        "P95",
-        "P99",
-        "MEAN",
-        "BUSY GB-S",
-        "IDLE GB-S",
-        "STARTING",
-        "TOTAL",
-        "STARTED",
-        "PRECISION",
-        "RECALL",
-        "COST GB-S",
-    ];
-    if sweep {
-        headers.insert(1, "AT PRICE");
-    }
-    let mut table = terminal::table(headers);
-    for s in scores {
-        let wait = |seconds: f64| Span::from_secs_f64(seconds).to_string();
-        let (w, m) = (&s.added_wait_seconds, &s.memory_gb_seconds);
-        let mut row = vec![
-            s.policy.clone(),
-            s.cold_starts.to_string(),
-            format!("{:.1}%", s.cold_start_ratio * 100.0),
-            wait(w.p50),
-            wait(w.p95),
-            wait(w.p99),
-            wait(w.mean),
-            format!("{:.0}", m.busy),
-            format!("{:.0}", m.idle),
-            format!("{:.0}", m.starting),
-            format!("{:.0}", m.total),
-            s.instances_started.to_string(),
-            format!("{:.0}%", s.prewarm_precision * 100.0),
-            format!("{:.0}%", s.prewarm_recall * 100.0),
-            format!("{:.0}", s.cost),
-        ];
-        if sweep {
-            row.insert(1, s.cold_start_cost.to_string());
-        }
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(comfy_table::CellAlignment::Right);
-    }
-    format!(
-        "{what}, {} services, {}; {speed:.0} a second\n\n{}",
-        services.len(),
-        times.length,
-        terminal::lines(&table)
-    )
-}
-
-/// A bar on standard error, if that is a terminal, for what takes longer than a second.
-struct Progress {
-    began: Instant,
-    what: &'static str,
-    total: Option<u64>,
-    bar: Option<ProgressBar>,
-}
-
-const QUIET: Duration = Duration::from_secs(1);
-
-impl Progress {
-    fn new(what: &'static str, total: Option<u64>) -> Self {
-        Self { began: Instant::now(), what, total, bar: None }
-    }
-
-    fn at(&mut self, done: u64) {
-        if self.bar.is_none() && self.began.elapsed() > QUIET && std::io::stderr().is_terminal() {
-            let (bar, style) = match self.total {
-                Some(total) => (ProgressBar::new(total), "{msg} {wide_bar} {percent}% {eta} left"),
-                None => (ProgressBar::no_length(), "{msg} {human_pos}, {elapsed}"),
-            };
-            // The template is ours: if it were wrong, indicatif's own would do.
-            let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-            self.bar = Some(bar.with_style(style).with_message(self.what));
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_position(done);
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
         }
     }
 }
