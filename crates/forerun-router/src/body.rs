@@ -175,8 +175,8 @@ impl Forwarded {
     }
 }
 
-/// Dropped early, the client has gone; but the last bytes of a body whose length is known are taken without asking
-/// for its end.
+/// A body whose length is known is dropped with its last byte, without being asked for its end; any other that is
+/// dropped has lost its client.
 impl Drop for Forwarded {
     fn drop(&mut self) {
         if self.inner.is_end_stream() {
@@ -200,10 +200,6 @@ impl Body for ReplyBody {
         match Pin::new(&mut body.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 body.progress.add(&frame);
-                // Freed now, the instance may be given the next request while the client still reads.
-                if body.inner.is_end_stream() {
-                    body.finish();
-                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

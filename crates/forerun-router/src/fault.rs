@@ -1,4 +1,14 @@
 //! An answer that is Forerun's own: whose fault it was, why, and when to ask again.
+//!
+//! `forerun-source` and `forerun-reason` of an answer:
+//! - `client`: `no-service` (404), `bad-request` (400, 405, 501), `client-body` (400), `client-stalled` (408);
+//! - `upstream`: `upstream-connect`, `upstream-closed`, `upstream-protocol` (502), `upstream-connect-timeout`,
+//!   `upstream-timeout` (504);
+//! - `internal`, each a 503 with `retry-after`: `hold-requests`, `hold-bytes`, `hold-timeout`, `unavailable`,
+//!   `shutting-down`.
+//!
+//! In statistics only: `upstream-cut`, an instance's answer that broke off, and `client-gone`. What is no HTTP/1 is
+//! refused below this, with 400, 414 or 431 and no reason.
 
 use crate::body::ReplyBody;
 use bytes::Bytes;

@@ -42,7 +42,8 @@ pub(crate) async fn serve(
             Asked { core, entry, client, phase, host, user }.route(request, visit).await
         }
         Err(fault) => {
-            linger(request.into_body(), false);
+            let awaits_go = request.headers().contains_key(EXPECT);
+            linger(request.into_body(), awaits_go);
             Err(fault)
         }
     };
@@ -66,8 +67,11 @@ fn target(request: &Request<Incoming>) -> Result<Option<HeaderValue>, Fault> {
         return Err(bad("more than one host header"));
     }
     if let Some(authority) = request.uri().authority() {
-        let host = HeaderValue::from_str(authority.as_str());
-        return host.map(Some).map_err(|_| bad("the host in the request line is malformed"));
+        // Without the name and password that may stand in front.
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        return HeaderValue::from_str(host)
+            .map(Some)
+            .map_err(|_| bad("the host in the request line is malformed"));
     }
     match host {
         None if request.version() == Version::HTTP_11 => Err(bad("no host header")),

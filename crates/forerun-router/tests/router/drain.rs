@@ -68,6 +68,26 @@ fn an_instance_is_quiesced_when_its_last_byte_has_passed() {
 }
 
 #[test]
+fn an_instance_is_quiesced_by_the_last_of_its_requests() {
+    let (instance, go) = halting();
+    let world = World::serving(&instance);
+    let mut clients = [world.client(), world.client()];
+    for client in &mut clients {
+        client.get("/");
+        assert_eq!(client.head().expect("head").0, 200);
+    }
+    world.publish(&[]);
+    go.send(()).expect("an instance's connection waits");
+    eventually("one has ended", || world.router.stats().services[0].in_flight == 1);
+    std::thread::sleep(Duration::from_millis(50));
+    while let Some(event) = world.up.try_recv() {
+        assert_eq!(quiesced(&event), None, "the other is still there");
+    }
+    go.send(()).expect("an instance's connection waits");
+    world.events_until("Quiesced", |e| quiesced(e).is_some());
+}
+
+#[test]
 fn an_instance_that_comes_back_is_not_quiesced() {
     let (instance, go) = halting();
     let world = World::new();
@@ -124,14 +144,26 @@ fn shutdown_lets_requests_end_and_says_goodbye_last() {
     client.get("/");
     assert_eq!(client.head().expect("head").0, 200);
     let address = world.router.address();
+    let began = Instant::now();
     std::thread::scope(|scope| {
-        let ended = scope.spawn(|| world.runtime.block_on(world.router.shutdown(Span::from_secs(30))));
+        let ended = scope.spawn(|| {
+            // A task of any runtime may await it.
+            fn spawnable<F: Future + Send>(future: F) -> F {
+                future
+            }
+            world.runtime.block_on(spawnable(world.router.shutdown(Span::from_secs(30))))
+        });
         eventually("it listens no more", || std::net::TcpStream::connect(address).is_err());
         assert!(!ended.is_finished());
         go.send(()).expect("instance waits");
         assert_eq!(client.read(8).expect("body"), b"halfdone");
         ended.join().expect("shutdown");
     });
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "an idle connection does not keep it: {:?}",
+        began.elapsed()
+    );
     drop(idle);
     let mut names = Vec::new();
     while let Some(event) = world.up.try_recv() {

@@ -85,7 +85,7 @@ fn headers_are_those_of_a_proxy() {
     ] {
         assert_eq!(request.header(name), value, "{name}");
     }
-    client.send("GET http://other:82/x HTTP/1.1\r\nHost: shop\r\n\r\n");
+    client.send("GET http://me:pw@other:82/x HTTP/1.1\r\nHost: shop\r\n\r\n");
     client.reply().expect("answer");
     let request = told.recv().expect("request");
     assert_eq!((request.line.as_str(), request.header("host")), ("GET /x HTTP/1.1", Some("other:82")));
