@@ -2,6 +2,8 @@
 //! differ and are noisy; ratios travel.
 
 mod core;
+mod replay;
+mod wake;
 
 use serde::Serialize;
 
@@ -37,9 +39,19 @@ impl Figure {
 type Run = fn() -> Vec<Figure>;
 
 /// Every benchmark by its name.
-const BENCHES: [(&str, Run); 1] = [("core", core::run)];
+const BENCHES: [(&str, Run); 3] = [("core", core::run), ("replay", replay::run), ("wake", wake::run)];
 
 fn main() {
+    // `wake` starts this program again: as what it wakes, and as the process backend's helpers.
+    match std::env::args().nth(1).as_deref() {
+        Some("__reaper") => forerun_backends::reaper_main(),
+        Some("__launch") => forerun_backends::launcher_main(2),
+        Some("__fixture") => {
+            forerun_backends::fixture::main(std::env::args().skip(2));
+            return;
+        }
+        _ => {}
+    }
     let (flags, names): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|a| a.starts_with("--"));
     let json = flags.iter().any(|f| f == "--json");

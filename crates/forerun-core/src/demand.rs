@@ -12,6 +12,8 @@ const FADE: u64 = 8;
 struct Seen {
     starts_us: Vec<u64>,
     next_start: usize,
+    /// Their upper quartile.
+    start_us: u64,
     memory_bytes: u64,
     service_time_us: u64,
     cpu_us_per_s: u64,
@@ -40,6 +42,9 @@ impl Demand {
             seen.starts_us[seen.next_start] = took.0;
             seen.next_start = (seen.next_start + 1) % STARTS;
         }
+        let mut sorted = seen.starts_us.clone();
+        sorted.sort_unstable();
+        seen.start_us = sorted[sorted.len() * 3 / 4];
     }
 
     pub fn used(&mut self, service: ServiceId, memory_bytes: u64) {
@@ -62,14 +67,10 @@ impl Demand {
     /// What a start takes: the upper quartile of the last ones, or what the specification thinks.
     #[must_use]
     pub fn start_time(&self, spec: &ServiceSpec) -> Span {
-        let Some(seen) = self.services.get(spec.id.0 as usize).filter(|s| !s.starts_us.is_empty()) else {
-            return spec.start_estimate;
-        };
-        let mut starts = [0u64; STARTS];
-        let n = seen.starts_us.len();
-        starts[..n].copy_from_slice(&seen.starts_us);
-        starts[..n].sort_unstable();
-        Span(starts[n * 3 / 4])
+        match self.services.get(spec.id.0 as usize) {
+            Some(seen) if !seen.starts_us.is_empty() => Span(seen.start_us),
+            _ => spec.start_estimate,
+        }
     }
 
     /// Memory of one instance: what was seen, or what is reserved for it.

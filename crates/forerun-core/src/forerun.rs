@@ -108,21 +108,10 @@ fn price(chance: &Chance, view: &View<'_>) -> LevelValue {
         Some(product) => product / 1_000_000,
         None => (saved / 1_000_000).saturating_mul(u64::from(chance_ppm)),
     };
-    LevelValue {
-        net_milli_gbs: i64::try_from(worth).unwrap_or(i64::MAX) - i64::try_from(cost).unwrap_or(i64::MAX),
-        within: chance.within,
-        reason: Reason::Priced {
-            chance_ppm,
-            within: chance.within,
-            worth_milli_gbs: worth,
-            cost_milli_gbs: cost,
-        },
-    }
-}
-
-/// Value per time, to compare windows of different length.
-fn per_second(value: &LevelValue) -> i64 {
-    value.net_milli_gbs.saturating_mul(1_000_000) / i64::try_from(value.within.0.max(1)).unwrap_or(i64::MAX)
+    let net = i64::try_from(worth).unwrap_or(i64::MAX) - i64::try_from(cost).unwrap_or(i64::MAX);
+    let within = chance.within;
+    let reason = Reason::Priced { chance_ppm, within, worth_milli_gbs: worth, cost_milli_gbs: cost };
+    LevelValue::new(net, within, view.spec, reason)
 }
 
 impl Policy for Forerun {
@@ -179,7 +168,7 @@ impl Policy for Forerun {
         self.scratch.clear();
         let again = self.forecast.chances(now, view.spec.id, view.start, users, &mut self.scratch);
         for level in &self.scratch {
-            let best = level.windows().map(|c| price(&c, view)).max_by_key(per_second);
+            let best = level.windows().map(|c| price(&c, view)).max_by_key(|v| v.density);
             values.extend(best);
         }
         again

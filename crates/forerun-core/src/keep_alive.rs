@@ -71,11 +71,14 @@ impl Policy for KeepAlive {
                 continue;
             }
             again = again.min(last + keep);
-            values.push(LevelValue {
-                net_milli_gbs: (keep - idle).as_millis() as i64 + 1,
-                within: keep - idle,
-                reason: Reason::KeepAlive { idle, keep },
-            });
+            // Worth more the longer it has to live, so that the least recently used goes first.
+            let left = i64::try_from((keep - idle).as_millis()).unwrap_or(i64::MAX).saturating_add(1);
+            values.push(LevelValue::new(
+                left,
+                Span::from_secs(1),
+                view.spec,
+                Reason::KeepAlive { idle, keep },
+            ));
         }
         again
     }

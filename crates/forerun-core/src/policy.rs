@@ -18,10 +18,21 @@ pub struct View<'a> {
 /// What one instance beyond the load of now is worth.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LevelValue {
-    /// Worth less cost over `within`, in thousandths of a GB-second; it is wanted when positive.
+    /// Worth less cost, in thousandths of a GB-second; it is wanted when positive.
     pub net_milli_gbs: i64,
-    pub within: Span,
+    /// The same per GB and hour: what compares services of different size.
+    pub density: i64,
     pub reason: Reason,
+}
+
+impl LevelValue {
+    #[must_use]
+    pub fn new(net_milli_gbs: i64, within: Span, spec: &ServiceSpec, reason: Reason) -> Self {
+        let within_ms = i64::try_from(within.0 / 1_000).unwrap_or(i64::MAX).max(1);
+        let memory_mb = i64::try_from(spec.resources.memory_bytes / 1_000_000).unwrap_or(i64::MAX).max(1);
+        let per_hour = net_milli_gbs.saturating_mul(3_600_000) / within_ms;
+        Self { net_milli_gbs, density: per_hour.saturating_mul(1_000) / memory_mb, reason }
+    }
 }
 
 /// Turns what is seen into what instances are worth. Deterministic; the same calls give the same answers.

@@ -4,7 +4,7 @@
 //! there is room, or less valuable idle ones can make room. What the load of now needs comes first, at any price.
 
 use crate::core::{Core, Instance, Service, State};
-use crate::policy::{LevelValue, Policy, View};
+use crate::policy::{Policy, View};
 use forerun_types::{Action, InstanceId, Mode, Reason, Resources, ServiceId, Span, StopWhy, Time};
 
 /// Idle instances that one request for room may evict.
@@ -88,7 +88,7 @@ impl<P: Policy> Core<P> {
             .iter()
             .filter_map(|&id| {
                 let s = self.get(id)?;
-                let best = s.values.first().map_or(i64::MIN, |v| density(v, &s.spec.resources));
+                let best = s.values.first().map_or(i64::MIN, |v| v.density);
                 Some((s.waiting_since.unwrap_or(Time::NEVER), -best.max(-i64::MAX), id))
             })
             .collect();
@@ -116,10 +116,7 @@ impl<P: Policy> Core<P> {
         s.values.clear();
         s.appraised = now;
         let again = self.policy.appraise(now, &view, &mut s.values);
-        let resources = s.spec.resources;
-        if s.values.len() > 1 {
-            s.values.sort_by_cached_key(|v| std::cmp::Reverse(density(v, &resources)));
-        }
+        s.values.sort_by_key(|v| std::cmp::Reverse(v.density));
         again
     }
 
@@ -139,7 +136,7 @@ impl<P: Policy> Core<P> {
                 (AT_ANY_PRICE, Reason::InUse { needed })
             } else if let Some(value) = s.values.get((have - needed) as usize).filter(|v| v.net_milli_gbs > 0)
             {
-                (density(value, &s.spec.resources), value.reason.clone())
+                (value.density, value.reason.clone())
             } else {
                 (BOUND_PRICE, reason.clone())
             };
@@ -269,7 +266,7 @@ impl<P: Policy> Core<P> {
             }
             let idle = have.saturating_sub(s.spec.instances_for(s.requests()));
             let Some(at) = idle.checked_sub(1) else { continue };
-            let value = s.values.get(at as usize).map_or(i64::MIN, |v| density(v, &s.spec.resources));
+            let value = s.values.get(at as usize).map_or(i64::MIN, |v| v.density);
             let Some((used, instance)) = self.least_recent(s, 0) else { continue };
             let candidate = (value, used, instance, s.spec.id);
             if least.is_none_or(|l| candidate < l) {
@@ -337,14 +334,6 @@ impl<P: Policy> Core<P> {
     pub(crate) fn is(&self, instance: InstanceId, test: impl Fn(&Instance) -> bool) -> bool {
         self.instances.get(&instance).is_some_and(test)
     }
-}
-
-/// Value per GB and hour in thousandths of a GB-second: what compares services of different size.
-pub(crate) fn density(value: &LevelValue, resources: &Resources) -> i64 {
-    let within_ms = i64::try_from(value.within.0 / 1_000).unwrap_or(i64::MAX).max(1);
-    let memory_mb = i64::try_from(resources.memory_bytes / 1_000_000).unwrap_or(i64::MAX).max(1);
-    let per_hour = value.net_milli_gbs.saturating_mul(3_600_000) / within_ms;
-    per_hour.saturating_mul(1_000) / memory_mb
 }
 
 fn why(s: &Service, needed: u32, planned: u32, target: u32, decided: Option<String>) -> Reason {

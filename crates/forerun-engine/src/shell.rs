@@ -210,6 +210,15 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
 
     fn route(&mut self, generation: Generation, service: ServiceId, route: Option<&Arc<ServiceRoute>>) {
         let at = self.services.binary_search_by_key(&service, |s| s.spec.id);
+        // A router answers that an instance has quiesced only if it had it in a table: none may come and go unseen.
+        if self.table_changed
+            && let Ok(at) = at
+        {
+            let listed = |i| route.is_some_and(|r| r.instances.iter().any(|other| other.instance == i));
+            if self.services[at].instances.iter().any(|i| !listed(i.instance)) {
+                self.publish();
+            }
+        }
         match (at, route) {
             (Ok(at), Some(route)) => self.services[at] = Arc::clone(route),
             (Err(at), Some(route)) => self.services.insert(at, Arc::clone(route)),

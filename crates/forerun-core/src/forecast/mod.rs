@@ -30,7 +30,7 @@ const INPUTS: usize = 4;
 const WEIGHTS: [f64; INPUTS] = [1.0, 0.0, 0.5, 0.0];
 
 /// The chance that an idle level is needed, and over what time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chance {
     pub chance: f64,
     /// The chance is of a need within this time; keeping the instance costs as much memory-time.
@@ -52,7 +52,20 @@ struct Level {
     passed: u16,
     own: OwnGaps,
     asked: Option<Asked>,
+    told: Option<Told>,
 }
+
+/// An answer that holds while neither the bins nor the users on their way change.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Told {
+    first: u16,
+    last: u16,
+    users: u32,
+    chances: LevelChances,
+}
+
+/// Users on their way are told apart to a thousandth.
+const USERS_STEPS: f64 = 1_024.0;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct ServiceLoadModel {
@@ -216,7 +229,7 @@ impl Forecast {
 }
 
 /// The windows of one level: from now, and from within a start time.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct LevelChances {
     windows: [Option<Chance>; 2],
 }
@@ -251,6 +264,7 @@ impl Level {
             self.idle_since = now;
             self.passed = 0;
             self.asked = None;
+            self.told = None;
         }
     }
 
@@ -285,6 +299,26 @@ impl Level {
         }
         let age = now.since(self.idle_since);
         let (first, last) = (pool.grid.bin(age), pool.grid.bin(age + lead));
+        let users_told = (users * USERS_STEPS) as u32;
+        let same =
+            |t: &Told| usize::from(t.first) == first && usize::from(t.last) == last && t.users == users_told;
+        let out = match self.told.filter(same) {
+            Some(told) => told.chances,
+            None => self.look(first, last, users, pool, mixers),
+        };
+        self.told = Some(Told { first: first as u16, last: last as u16, users: users_told, chances: out });
+        let edge = |bin: usize, at: Span| {
+            if bin + 1 < pool.grid.bins() {
+                now + (pool.grid.start(bin + 1) - at).max(Span(1))
+            } else {
+                Time::NEVER
+            }
+        };
+        (out, edge(first, age).min(edge(last, age + lead)))
+    }
+
+    /// The chances of the present bin and of the best within the start time.
+    fn look(&mut self, first: usize, last: usize, users: f64, pool: &Pool, mixers: &[Mixer]) -> LevelChances {
         // Mixing costs logarithms: of the bins ahead only the one with the highest rate is mixed.
         let mut ahead: Option<usize> = None;
         let mut best_rate = 0.0;
@@ -300,14 +334,7 @@ impl Level {
         self.asked = Some(Asked { bin: first as u16, inputs });
         out.windows[0] = Some(chance);
         out.windows[1] = ahead.map(|bin| mixed(bin, &self.own, users, pool, mixers).1);
-        let edge = |bin: usize, at: Span| {
-            if bin + 1 < pool.grid.bins() {
-                now + (pool.grid.start(bin + 1) - at).max(Span(1))
-            } else {
-                Time::NEVER
-            }
-        };
-        (out, edge(first, age).min(edge(last, age + lead)))
+        out
     }
 }
 
