@@ -85,7 +85,8 @@ fn table(status: &Status) -> String {
             all => format!(" of {}", bytes(all)),
         };
         let reserved = bytes(site.memory_reserved_bytes);
-        text += &format!("{}: {} instances, {reserved}{of} reserved\n", site.name, site.instances);
+        let plural = if site.instances == 1 { "" } else { "s" };
+        text += &format!("{}: {} instance{plural}, {reserved}{of} reserved\n", site.name, site.instances);
     }
     let headers = [
         "SERVICE",
@@ -195,7 +196,7 @@ mod tests {
         let text = table(&status);
         let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
         assert_eq!(lines[0].join(" "), "forerun 1.2.3, up for 10m");
-        assert_eq!(lines[1].join(" "), "local: 1 instances, 512MB of 8.0GB reserved");
+        assert_eq!(lines[1].join(" "), "local: 1 instance, 512MB of 8.0GB reserved");
         assert_eq!(
             lines[4].join(" "),
             "web act 2 1 1 0 3 0 40 5 0s 250ms 61MB 1 in 60s 2 needed at the load of now"
