@@ -202,8 +202,9 @@ impl<P: Policy> Core<P> {
             Event::Forget(user) => self.policy.forget(*user),
             Event::ShutDown => self.shut_down(),
         }
-        self.settle_dirty(actions);
+        // Room that has come goes to those who wait for it before anyone else may take it.
         self.serve_short(actions);
+        self.settle_dirty(actions);
         if self.closing && !self.finished && self.instances.is_empty() {
             self.finished = true;
             actions.push(Action::Finished);

@@ -88,16 +88,23 @@ impl<P: Policy> Core<P> {
             .iter()
             .filter_map(|&id| {
                 let s = self.get(id)?;
-                let best = s.values.first().map_or(i64::MIN, |v| v.density);
-                Some((s.waiting_since.unwrap_or(Time::NEVER), -best.max(-i64::MAX), id))
+                let next = self.count(id).saturating_sub(s.spec.instances_for(s.requests()));
+                let worth = s.values.get(next as usize).map_or(i64::MIN, |v| v.density);
+                Some((s.waiting_since.unwrap_or(Time::NEVER), -worth.max(-i64::MAX), id))
             })
             .collect();
         order.sort_unstable();
-        for (waiting_since, _, id) in order.into_iter().take(SHORT_PER_STEP) {
-            self.short.remove(&id);
+        order.truncate(SHORT_PER_STEP);
+        for &(waiting_since, _, id) in &order {
             if waiting_since != Time::NEVER {
+                self.short.remove(&id);
                 self.react(id, actions);
             }
+        }
+        // What is merely planned comes after all that is held, in order of what the next one is worth.
+        order.sort_unstable_by_key(|&(_, worth, id)| (worth, id));
+        for (_, _, id) in order {
+            self.short.remove(&id);
             self.settle(id, actions);
         }
     }
@@ -267,7 +274,8 @@ impl<P: Policy> Core<P> {
             let idle = have.saturating_sub(s.spec.instances_for(s.requests()));
             let Some(at) = idle.checked_sub(1) else { continue };
             let value = s.values.get(at as usize).map_or(i64::MIN, |v| v.density);
-            let Some((used, instance)) = self.least_recent(s, 0) else { continue };
+            let claimed = s.spec.instances_for(s.held());
+            let Some((used, instance)) = self.least_recent(s, claimed) else { continue };
             let candidate = (value, used, instance, s.spec.id);
             if least.is_none_or(|l| candidate < l) {
                 least = Some(candidate);

@@ -288,6 +288,22 @@ fn a_held_request_gets_the_room_that_comes() {
 }
 
 #[test]
+fn a_full_site_comes_to_rest_after_every_event() {
+    // Six services that would all keep what they have, on a site with room for three.
+    let specs: Vec<ServiceSpec> = (0..6).map(spec).collect();
+    let mut world = World::new(Forerun::new(1 << 20), &specs, site(3));
+    let mut state = 3u64;
+    for round in 0..400 {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        world.log.clear();
+        world.request(ServiceId((state >> 33) as u32 % 6), Span::from_millis(state >> 40 & 0x1fff));
+        world.pass(Span::from_millis(state >> 45 & 0xffff));
+        assert!(world.count("start") < 60, "round {round} thrashes: {:?}", world.log);
+        assert!(world.core.site_status().instances <= 3);
+    }
+}
+
+#[test]
 fn min_max_and_a_persons_word_bound_the_plan() {
     let mut world =
         World::new(KeepAlive::new(Span::ZERO), &[ServiceSpec { min: 1, max: 2, ..spec(0) }], site(0));
