@@ -270,17 +270,29 @@ fn the_driven_world_is_the_scored_one() {
     let trace = flows(600);
     for (name, policy) in [("forerun", PolicyName::Forerun), ("forerun-no-users", PolicyName::ForerunNoUsers)]
     {
-        for per_instance in [1, 2] {
-            let options = Options { cold_start_gbs: 300.0, ..options(10, 0, per_instance) };
+        for (per_instance, capacity) in [(1, 0), (2, 0), (1, 3), (1, 2)] {
+            let options = Options { cold_start_gbs: 300.0, ..options(10, capacity, per_instance) };
             let requests = Requests::new(&trace, &options).expect("options fit the trace");
             let driven =
                 decide_requests(policy, name, &requests, &options, &mut |_| {}).expect("comes to rest");
             let scores = score_requests(name, &requests, &driven.decisions, &options, &mut |_| {});
-            assert_eq!((driven.requests, driven.cold), (scores.requests, scores.cold_starts), "{name}");
+            let case = format!("{name}, {per_instance} an instance, at most {capacity}");
+            assert_eq!(driven.requests, scores.requests, "{case}");
+            // Without a limit they are the same to the last request; with one, who gets the room that comes may differ.
+            let (a, b) = (driven.cold as f64, scores.cold_starts as f64);
+            assert!(
+                (a - b).abs() <= if capacity == 0 { 0.0 } else { 0.01 * b },
+                "{case}: {a} there, {b} here"
+            );
             let (a, b) =
                 (driven.waited.as_secs_f64(), scores.added_wait_seconds.mean * scores.requests as f64);
-            assert!((a - b).abs() <= 0.01 * b, "{name}: waited {a} s there, {b} s here");
-            assert!(scores.cold_starts < scores.requests / 2, "{name} keeps nothing warm: {scores:?}");
+            // On two instances for six services nearly every request waits for somebody else.
+            let most = if capacity == 2 { 0.03 } else { 0.01 };
+            assert!((a - b).abs() <= most * b, "{case}: waited {a} s there, {b} s here");
+            assert!(
+                capacity > 0 || scores.cold_starts < scores.requests / 2,
+                "{case} keeps nothing warm: {scores:?}"
+            );
         }
     }
 }
