@@ -1,62 +1,41 @@
 //! Profiles: who does what next, and after how long.
 //!
-//! A first context model with back-off. The next service is predicted from the longest context seen (a user's last
-//! two steps, the last one, the group's, everyone's, no context), each escaping to the next shorter one with the
-//! chance `distinct / (total + distinct)`: method C of prediction by partial matching (A. Moffat, *Implementing the
-//! PPM data compression scheme*, IEEE Trans. Comm. 38(11), 1990). Constant time per activity, one bounded table for
-//! all contexts.
+//! A first context model with back-off. The next service is predicted from the longest context that has been seen: the
+//! user's last two steps in the user's own history, the last one, then the last step in the group's and in everyone's,
+//! the user's own favourites, everyone's. Each escapes to the next with the chance `distinct / (total + distinct)`:
+//! method C of prediction by partial matching (A. Moffat, *Implementing the PPM data compression scheme*, IEEE Trans.
+//! Comm. 38(11), 1990). A user's contexts are read from the last steps themselves; what is shared is counted in one
+//! bounded table. Constant time per activity.
 
+mod counts;
 pub mod gaps;
 pub mod table;
 
+use counts::Counts;
 use forerun_types::{Activity, GroupKey, ServiceId, Time, UserKey};
 use gaps::GapHistogram;
 use serde::{Deserialize, Serialize};
 use table::{Table, Worth, spread};
 
-/// Followers that one context remembers; the rarest is replaced.
-const FOLLOWERS: usize = 4;
 /// Predictions that are handed on.
 pub const NEXT_MAX: usize = 3;
 /// Chances below this are not worth an expectation.
 const CHANCE_LEAST: f64 = 0.05;
-const CONTEXTS: usize = 6;
-/// Share of the memory that goes to contexts; the rest holds users.
-const CONTEXT_SHARE: f64 = 0.75;
+/// Steps of a user that are remembered: enough for a few rounds of a habit, three cache lines.
+const STEPS: usize = 32;
+/// Share of the memory that goes to shared contexts; the rest holds users.
+const CONTEXT_SHARE: f64 = 0.25;
 const NONE: u32 = u32::MAX;
 
+/// What has followed a context that is nobody's own.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Context {
-    /// Whose it is, so that it can be forgotten; nobody for shared ones.
-    owner: UserKey,
-    total: u16,
-    followers: [(u32, u16); FOLLOWERS],
+    followers: Counts,
 }
 
 impl Worth for Context {
     fn worth(&self) -> u64 {
-        u64::from(self.total)
-    }
-}
-
-impl Context {
-    /// Counts a follower; returns whether it was known here before.
-    fn learn(&mut self, service: u32) -> bool {
-        if self.total == u16::MAX {
-            for follower in &mut self.followers {
-                follower.1 /= 2;
-            }
-            self.total /= 2;
-        }
-        self.total += 1;
-        let known = self.followers.iter().position(|f| f.1 > 0 && f.0 == service);
-        let at = known.unwrap_or_else(|| {
-            let rarest = (0..FOLLOWERS).min_by_key(|&i| self.followers[i].1).unwrap_or(0);
-            self.followers[rarest] = (service, 0);
-            rarest
-        });
-        self.followers[at].1 += 1;
-        known.is_some()
+        u64::from(self.followers.total())
     }
 }
 
@@ -64,20 +43,58 @@ impl Context {
 struct User {
     key: UserKey,
     last: Time,
-    recent: [u32; 2],
+    /// The last steps, oldest first.
+    steps: Vec<u32>,
     /// Where this user is expected; to be taken back at the next step.
     expected: [u32; NEXT_MAX],
 }
 
 impl Default for User {
     fn default() -> Self {
-        Self { key: UserKey::NOBODY, last: Time::default(), recent: [NONE; 2], expected: [NONE; NEXT_MAX] }
+        Self { key: UserKey::NOBODY, last: Time::default(), steps: Vec::new(), expected: [NONE; NEXT_MAX] }
     }
 }
 
 impl Worth for User {
     fn worth(&self) -> u64 {
         self.last.0
+    }
+
+    fn heap_bytes() -> usize {
+        STEPS * size_of::<u32>()
+    }
+}
+
+impl User {
+    fn step(&mut self, service: u32) {
+        if self.steps.capacity() == 0 {
+            self.steps.reserve_exact(STEPS);
+        }
+        if self.steps.len() == STEPS {
+            self.steps.remove(0);
+        }
+        self.steps.push(service);
+    }
+
+    fn last_step(&self) -> Option<u32> {
+        self.steps.last().copied()
+    }
+
+    /// What has followed the last two steps, and the last one, in the user's own history.
+    fn followers(&self) -> [Counts; 2] {
+        let [mut two, mut one] = [Counts::default(), Counts::default()];
+        let (Some(last), before) =
+            (self.last_step(), self.steps.len().checked_sub(2).map(|at| self.steps[at]))
+        else {
+            return [two, one];
+        };
+        for (at, pair) in self.steps.windows(2).enumerate().filter(|(_, pair)| pair[0] == last) {
+            one.add(pair[1]);
+            if at > 0 && Some(self.steps[at - 1]) == before {
+                two.add(pair[1]);
+            }
+        }
+        [two, one]
     }
 }
 
@@ -126,7 +143,8 @@ impl Profiles {
         self.users.len()
     }
 
-    /// Learns one activity of a known user; an activity older than the user's last one only counts, and moves nothing.
+    /// Learns one activity of a known user. One that is older than the user's last teaches nothing: its place in the
+    /// order is not known any more.
     pub fn activity(&mut self, activity: &Activity) -> Option<Outlook> {
         if !activity.user.is_known() {
             return None;
@@ -136,71 +154,65 @@ impl Profiles {
         if user.key != activity.user {
             *user = User { key: activity.user, ..User::default() };
         }
-        let before = user.recent;
-        let late = user.last > activity.at;
-        let gap = activity.at.since(user.last);
-        let first = before[0] == NONE;
-        let lapsed = user.expected.map(|s| (s != NONE).then_some(ServiceId(s)));
-        if !late {
-            user.last = activity.at;
-            user.recent = [service, before[0]];
-        }
-        let recent = user.recent;
-        for key in context_keys(activity.user, activity.group, before) {
-            let context = self.contexts.entry(key.hash);
-            context.owner = key.owner;
-            // Update exclusion: once a context knew what came, the shorter ones are not told. They then count in how
-            // many places something is new, which is what a back-off needs to know.
-            if context.learn(service) {
-                break;
-            }
-        }
-        if late {
+        if user.last > activity.at {
             return None;
         }
-        if !first {
-            let at = before[0] as usize;
+        let gap = activity.at.since(std::mem::replace(&mut user.last, activity.at));
+        let lapsed = user.expected.map(|s| (s != NONE).then_some(ServiceId(s)));
+        let before = user.last_step();
+        let known = before.is_some_and(|before| user.steps.windows(2).any(|pair| pair == [before, service]));
+        user.step(service);
+        let own = user.followers();
+        if let Some(before) = before {
+            let at = before as usize;
             if self.gaps.len() <= at {
                 self.gaps.resize_with(at + 1, GapHistogram::default);
             }
             self.gaps[at].add(gap);
             self.all_gaps.add(gap);
         }
-        let next = self.predict(activity.user, activity.group, recent);
+        // Update exclusion: what the user's own history foretold is not told to the shared contexts. They then count
+        // in how many places something is new, which is what a back-off needs to know.
+        if !known {
+            for key in shared_keys(activity.group, before) {
+                if self.contexts.entry(key).followers.add(service) {
+                    break;
+                }
+            }
+        }
+        let next = self.predict(activity.user, &own, activity.group, Some(service));
         self.users.entry(activity.user.0).expected = next.map(|n| n.map_or(NONE, |n| n.service.0));
         Some(Outlook { lapsed, next })
     }
 
-    /// The likeliest next services after `recent` (the last step first), likeliest first.
-    fn predict(&self, user: UserKey, group: GroupKey, recent: [u32; 2]) -> [Option<Next>; NEXT_MAX] {
-        let mut candidates: [(u32, f64); FOLLOWERS * CONTEXTS] = [(NONE, 0.0); FOLLOWERS * CONTEXTS];
-        let mut len = 0;
-        let mut left = 1.0;
-        for key in context_keys(user, group, recent) {
-            let Some(context) = self.contexts.get(key.hash).filter(|c| c.total > 0) else { continue };
-            let distinct = context.followers.iter().filter(|f| f.1 > 0).count() as f64;
-            let of = f64::from(context.total) + distinct;
-            for &(service, count) in context.followers.iter().filter(|f| f.1 > 0) {
-                let share = left * f64::from(count) / of;
-                match candidates[..len].iter_mut().find(|c| c.0 == service) {
-                    Some(candidate) => candidate.1 += share,
-                    None => {
-                        candidates[len] = (service, share);
-                        len += 1;
-                    }
-                }
-            }
-            left *= distinct / of;
-            if left < CHANCE_LEAST {
+    /// The likeliest next services, likeliest first.
+    fn predict(
+        &self,
+        own: &[Counts; 2],
+        favourites: &Counts,
+        group: GroupKey,
+        last: Option<u32>,
+    ) -> [Option<Next>; NEXT_MAX] {
+        let mut mix = counts::Mix::default();
+        mix.take(&own[0]);
+        mix.take(&own[1]);
+        for key in shared_keys(group, last) {
+            if mix.left() < CHANCE_LEAST {
                 break;
             }
+            if let Some(context) = self.contexts.get(key) {
+                mix.take(&context.followers);
+            }
+        }
+        if mix.left() >= CHANCE_LEAST
+            && let Some(user) = self.users.get(user.0)
+        {
+            mix.take(&Counts::of(&user.steps));
         }
         let mut out = [None; NEXT_MAX];
         for slot in &mut out {
-            let best = candidates[..len].iter_mut().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
-            let Some(best) = best.filter(|b| b.1 >= CHANCE_LEAST) else { break };
-            *slot = Some(Next { service: ServiceId(best.0), chance: best.1 });
-            best.1 = 0.0;
+            let Some((service, chance)) = mix.pop_best(CHANCE_LEAST) else { break };
+            *slot = Some(Next { service: ServiceId(service), chance });
         }
         out
     }
@@ -209,46 +221,34 @@ impl Profiles {
     #[must_use]
     pub fn next_of(&self, user: UserKey, group: GroupKey) -> [Option<Next>; NEXT_MAX] {
         match self.users.get(user.0) {
-            Some(known) if known.key == user => self.predict(user, group, known.recent),
+            Some(known) if known.key == user => {
+                self.predict(user, &known.followers(), group, known.last_step())
+            }
             _ => [None; NEXT_MAX],
         }
     }
 
-    /// Drops a user's state and every context that is the user's own. What the group's and everyone's contexts have
-    /// counted stays: sums without an identity.
+    /// Drops a user's profile. What the group's and everyone's contexts have counted stays: sums without an identity.
     pub fn forget(&mut self, user: UserKey) -> [Option<ServiceId>; NEXT_MAX] {
         let expected = match self.users.get(user.0) {
             Some(known) if known.key == user => known.expected.map(|s| (s != NONE).then_some(ServiceId(s))),
             _ => [None; NEXT_MAX],
         };
         self.users.remove(user.0);
-        self.contexts.retain(|c| c.owner != user);
         expected
     }
 }
 
-struct ContextKey {
-    hash: u64,
-    owner: UserKey,
+/// The shared contexts after a step, the narrower first.
+fn shared_keys(group: GroupKey, last: Option<u32>) -> impl Iterator<Item = u64> {
+    let after = last.map_or(0, |s| u64::from(s) + 1);
+    let group = (group.0 != 0 && last.is_some()).then(|| spread(spread(group.0).wrapping_add(after)) | 1);
+    let everyone = last.map(|_| spread(after) & !1);
+    group.into_iter().chain(everyone).chain([EVERYTHING])
 }
 
-/// The contexts of a user after `recent`, longest and most own first.
-fn context_keys(user: UserKey, group: GroupKey, recent: [u32; 2]) -> impl Iterator<Item = ContextKey> {
-    let [one, two] = recent.map(|s| u64::from(s) + 1);
-    let keys: [(bool, u64, u64, u64, UserKey); CONTEXTS] = [
-        (recent[1] != NONE, 1 ^ user.0, one, two, user),
-        (recent[0] != NONE, 2 ^ user.0, one, 0, user),
-        (group.0 != 0 && recent[0] != NONE, 3 ^ group.0, one, 0, UserKey::NOBODY),
-        (recent[0] != NONE, 4, one, 0, UserKey::NOBODY),
-        (true, 5 ^ user.0, 0, 0, user),
-        (true, 6, 0, 0, UserKey::NOBODY),
-    ];
-    keys.into_iter().enumerate().filter(|(_, k)| k.0).map(|(kind, (_, base, one, two, owner))| ContextKey {
-        hash: spread(spread(spread(base).wrapping_add(kind as u64)).wrapping_add(one))
-            .wrapping_add(spread(two)),
-        owner,
-    })
-}
+/// The key of the empty context.
+const EVERYTHING: u64 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -315,19 +315,19 @@ mod tests {
         profiles.forget(UserKey(1));
         assert_eq!(profiles.next_of(UserKey(1), GroupKey(0)), [None; NEXT_MAX]);
         assert!(profiles.next_of(UserKey(2), GroupKey(0))[0].is_some());
-        let mut owners = 0;
-        profiles.contexts.retain(|c| {
-            owners += usize::from(c.owner == UserKey(1));
-            true
-        });
-        assert_eq!(owners, 0);
+        let mut never = Profiles::new(1 << 20);
+        for round in 0..5 {
+            never.activity(&at(round, 2, 5));
+        }
+        assert_eq!(profiles.users(), never.users());
+        assert_eq!(profiles.next_of(UserKey(2), GroupKey(0))[0].unwrap().service, ServiceId(5));
     }
 
     #[test]
-    fn late_records_teach_and_move_nothing() {
+    fn late_records_move_nothing() {
         let mut profiles = Profiles::new(1 << 20);
         profiles.activity(&at(10, 1, 4));
         assert!(profiles.activity(&at(5, 1, 6)).is_none());
-        assert_eq!(profiles.users.get(1).unwrap().recent[0], 4);
+        assert_eq!(profiles.users.get(1).unwrap().steps, [4]);
     }
 }

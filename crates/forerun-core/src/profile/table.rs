@@ -12,6 +12,11 @@ const SLOTS_MIN: usize = 1 << 10;
 /// What a slot holds must say how much it would be missed.
 pub trait Worth {
     fn worth(&self) -> u64;
+
+    /// Bytes that it has elsewhere.
+    fn heap_bytes() -> usize {
+        0
+    }
 }
 
 /// Keys and values stand apart, so that a look-up reads one cache line of keys and then the value it wants.
@@ -35,8 +40,8 @@ impl<V: Default + Worth> Table<V> {
         Self { keys, values, len: 0, slots_max }
     }
 
-    const fn slot_bytes() -> usize {
-        size_of::<u64>() + size_of::<V>()
+    fn slot_bytes() -> usize {
+        size_of::<u64>() + size_of::<V>() + V::heap_bytes()
     }
 
     #[must_use]
