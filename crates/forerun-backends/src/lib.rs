@@ -13,4 +13,4 @@ mod output;
 pub mod process;
 
 pub use backend::{Backend, Capabilities, OrderError, SetupError, Sink, StartOrder, StopOrder};
-pub use process::{ProcessBackend, ProcessSettings, reaper_main};
+pub use process::{ProcessBackend, ProcessSettings, launcher_main, reaper_main};

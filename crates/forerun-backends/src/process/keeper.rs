@@ -4,7 +4,7 @@ mod counts;
 mod looks;
 
 use super::census::Count;
-use super::ports::Ports;
+use super::ports::{Fixed, Ports};
 use super::procfs::Session;
 use super::run::{Outcome, Phase, Run, Sweep, after};
 use super::spawn::{Job, Process};
@@ -72,11 +72,6 @@ impl Mailbox {
         // It fails only when the counter is full, and then the loop wakes anyway.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         sent
-    }
-
-    /// Some number that differs from process to process and from call to call.
-    pub(super) fn draw(&self) -> u32 {
-        std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.subsec_nanos())
     }
 }
 
@@ -224,9 +219,9 @@ impl Keeper {
     }
 
     fn begin(&mut self, instance: InstanceId, spec: Arc<ServiceSpec>, ordered: Instant, attempt: u32) {
-        let Some(port) = self.ports.take() else {
-            let why = "no free port was found for it; give the process backend a wider range".to_owned();
-            return self.tell(instance, Outcome::StartFailed(why));
+        let (port, queued) = match self.port_for(&spec) {
+            Ok(port) => port,
+            Err(why) => return self.tell(instance, Outcome::StartFailed(why)),
         };
         self.last_serial += 1;
         let serial = self.last_serial;
@@ -236,6 +231,7 @@ impl Keeper {
             ordered,
             attempt,
             port,
+            queued,
             phase: Phase::Spawning { stop: None },
             process: None,
             tail: Tail::default(),
@@ -245,8 +241,26 @@ impl Keeper {
         };
         self.runs.insert(serial, run);
         self.serials.insert(instance, serial);
+        if queued {
+            return self.reschedule(serial);
+        }
         if self.jobs.send(Job::Spawn { serial, instance, spec, port }).is_err() {
             self.finish(serial, Outcome::StartFailed("the spawning thread has ended".to_owned()));
+        }
+    }
+
+    /// A port, and whether another instance must give it back first.
+    fn port_for(&mut self, spec: &ServiceSpec) -> Result<(u16, bool), String> {
+        let Some(port) = spec.port else {
+            let why = "no free port was found for it; give the process backend a wider range";
+            return self.ports.take().map(|port| (port, false)).ok_or_else(|| why.to_owned());
+        };
+        match self.ports.take_fixed(port) {
+            Fixed::Taken => Ok((port, false)),
+            Fixed::Ours => Ok((port, true)),
+            Fixed::Foreign => Err(format!(
+                "its port {port} is taken by another program; stop that, or give the service another `port`"
+            )),
         }
     }
 
@@ -292,6 +306,7 @@ impl Keeper {
     fn stop(&mut self, serial: u64, grace: Duration, now: Instant) {
         let Some(run) = self.runs.get_mut(&serial) else { return };
         match &mut run.phase {
+            Phase::Spawning { .. } if run.queued => self.finish(serial, Outcome::Stopped),
             Phase::Spawning { stop } => *stop = Some(stop.map_or(grace, |earlier| earlier.min(grace))),
             Phase::Starting { .. } | Phase::Ready => self.end(serial, Outcome::Stopped, grace, now),
             Phase::Ending { outcome, kill_at, .. } => {

@@ -11,6 +11,7 @@
 
 mod census;
 mod keeper;
+mod launch;
 mod ports;
 mod probe;
 mod procfs;
@@ -21,6 +22,7 @@ mod state;
 mod sys;
 mod why;
 
+pub use launch::launcher_main;
 pub use reaper::reaper_main;
 pub(crate) use sys::ignore_end_signals;
 
@@ -28,6 +30,7 @@ use crate::ledger::{Ledger, StartVerdict, StopVerdict};
 use crate::{Backend, Capabilities, OrderError, SetupError, Sink, StartOrder, StopOrder};
 use forerun_types::{InstanceId, Span};
 use keeper::{Keeper, Mailbox, Message};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use spawn::Spawner;
 use state::StateFile;
 use std::fmt;
@@ -46,6 +49,9 @@ pub struct ProcessSettings {
     /// Forerun until its next start. `["/proc/self/exe", "__reaper"]` runs the present binary, even if its file has
     /// been replaced.
     pub reaper_command: Option<Vec<String>>,
+    /// The command that runs [`launcher_main`], to which the service's own command is appended; without one,
+    /// Forerun forks, which takes the longer the more memory it uses. `["/proc/self/exe", "__launch"]`.
+    pub launcher_command: Option<Vec<String>>,
     /// Where the list of running processes is kept. One folder belongs to one Forerun at a time.
     pub state_folder: Option<PathBuf>,
     /// Ends an instance whose resident memory exceeds its service's `resources.memory_bytes`.
@@ -64,6 +70,7 @@ impl Default for ProcessSettings {
     fn default() -> Self {
         Self {
             reaper_command: None,
+            launcher_command: None,
             state_folder: None,
             limit_memory: false,
             ports: None,
@@ -93,16 +100,18 @@ impl ProcessBackend {
         if low < 1_024 || low > high {
             return Err(SetupError::Ports { low, high });
         }
+        let system = |what| move |source| SetupError::System { what, source };
+        // Linux 5.3; without it no end would ever be seen.
+        pidfd_open(getpid(), PidfdFlags::empty())
+            .map_err(|error| system("watch over processes")(error.into()))?;
         let state = settings.state_folder.as_deref().map(StateFile::open).transpose()?;
-        let spawner = Spawner::new(settings.reaper_command.clone(), state)?;
+        let spawner = Spawner::new(&settings, state)?;
         let limit_memory = settings.limit_memory;
         let ledger = Arc::new(Mutex::new(Ledger::new(settings.instances_max)));
-        let system = |what| move |source| SetupError::System { what, source };
         let (mailbox, inbox) = Mailbox::new().map_err(system("wake-up"))?;
         let (jobs, job_queue) = mpsc::channel();
         let (counts, count_queue) = mpsc::channel();
-        let draw = std::process::id() ^ mailbox.draw();
-        let ports = ports::Ports::new((low, high), draw);
+        let ports = ports::Ports::new((low, high), draw());
         let keeper = Keeper::new(settings, sink, Arc::clone(&ledger), inbox, jobs, counts, ports)
             .map_err(system("event queue"))?;
         let to_keeper = mailbox.clone();
@@ -124,6 +133,11 @@ impl ProcessBackend {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A number that differs from one Forerun to the next, so that two on one machine seldom try the same ports.
+fn draw() -> u32 {
+    std::process::id() ^ std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.subsec_nanos())
 }
 
 /// A thread with a small stack: none of them recurses.

@@ -1,5 +1,6 @@
 //! A loopback port of its own for every instance.
 
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use std::collections::HashSet;
 use std::fs;
@@ -32,7 +33,7 @@ impl Ports {
         for _ in 0..TRIES_MAX {
             let port = self.next;
             self.next = if port >= self.high { self.low } else { port + 1 };
-            if !self.used.contains(&port) && is_free(port) {
+            if !self.used.contains(&port) && is_free(port, false) {
                 self.used.insert(port);
                 return Some(port);
             }
@@ -40,9 +41,32 @@ impl Ports {
         None
     }
 
+    /// The one port that a service can listen on.
+    pub(super) fn take_fixed(&mut self, port: u16) -> Fixed {
+        if self.used.contains(&port) {
+            return Fixed::Ours;
+        }
+        // What is left of an earlier instance's connections keeps nobody from listening.
+        if !is_free(port, true) {
+            return Fixed::Foreign;
+        }
+        self.used.insert(port);
+        Fixed::Taken
+    }
+
     pub(super) fn give_back(&mut self, port: u16) {
         self.used.remove(&port);
     }
+}
+
+/// What became of the wish for one certain port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fixed {
+    Taken,
+    /// Another instance of ours has it, and will give it back.
+    Ours,
+    /// Something that is not ours listens there.
+    Foreign,
 }
 
 /// Ports that the kernel does not use for outgoing connections: one of those could take an instance's port between
@@ -64,8 +88,9 @@ fn outside((low, high): (u16, u16)) -> (u16, u16) {
     }
 }
 
-/// Whether the port can be bound on every address, of both families, right now. Nothing is ever listened on.
-fn is_free(port: u16) -> bool {
+/// Whether the port can be bound on every address, of both families, right now. Nothing is ever listened on. With
+/// `reuse` only listeners count, not connections that are still closing.
+fn is_free(port: u16, reuse: bool) -> bool {
     let any =
         [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
     any.iter().all(|address| {
@@ -73,7 +98,10 @@ fn is_free(port: u16) -> bool {
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         // A machine without one of the families has nothing on it either.
         socket.is_err()
-            || socket.is_ok_and(|socket| bind(&socket, address) != Err(rustix::io::Errno::ADDRINUSE))
+            || socket.is_ok_and(|socket| {
+                let _ = set_socket_reuseaddr(&socket, reuse);
+                bind(&socket, address) != Err(rustix::io::Errno::ADDRINUSE)
+            })
     })
 }
 
@@ -99,12 +127,28 @@ mod tests {
     #[test]
     fn ports_run_out_and_come_back() {
         let (_, high) = default_range();
-        let free = (high - 500..high).find(|port| is_free(*port)).unwrap();
+        let free = (high - 500..high).find(|port| is_free(*port, false)).unwrap();
         let mut ports = Ports::new((free, free), 7);
         assert_eq!(ports.take(), Some(free));
         assert_eq!(ports.take(), None);
         ports.give_back(free);
         assert_eq!(ports.take(), Some(free));
+    }
+
+    #[test]
+    fn a_certain_port_is_ours_or_foreign_or_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut ports = Ports::new(default_range(), 0);
+        assert_eq!(ports.take_fixed(port), Fixed::Foreign);
+        // A connection that the server's side closed lingers on the port, and keeps nobody from listening there.
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        drop(listener.accept().unwrap());
+        drop((client, listener));
+        assert_eq!(ports.take_fixed(port), Fixed::Taken);
+        assert_eq!(ports.take_fixed(port), Fixed::Ours);
+        ports.give_back(port);
+        assert_eq!(ports.take_fixed(port), Fixed::Taken);
     }
 
     #[test]

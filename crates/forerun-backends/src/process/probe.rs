@@ -140,12 +140,12 @@ fn request(path: &str, port: u16) -> Vec<u8> {
     .into_bytes()
 }
 
-/// How long to wait before the next look: 1% of the time that the start has taken so far, so that looking adds
-/// half a percent to a start, at least 1 ms and at most 20 ms; with many starting at once at most 5,000 looks a
+/// How long to wait before the next look: 0.5% of the time that the start has taken so far, so that looking adds a
+/// quarter of a percent to a start, at least 1 ms and at most 10 ms; with many starting at once at most 5,000 looks a
 /// second together, which is a fifth of a core.
 pub(super) fn pause(elapsed: Duration, starting: usize) -> Duration {
     let crowd = Duration::from_micros(200) * u32::try_from(starting).unwrap_or(u32::MAX);
-    (elapsed / 100).clamp(Duration::from_millis(1), Duration::from_millis(20)).max(crowd)
+    (elapsed / 200).clamp(Duration::from_millis(1), Duration::from_millis(10)).max(crowd)
 }
 
 #[cfg(test)]
@@ -209,8 +209,8 @@ mod tests {
         for (elapsed_ms, starting, pause_us) in [
             (0, 1, 1_000),
             (50, 1, 1_000),
-            (500, 1, 5_000),
-            (60_000, 1, 20_000),
+            (1_000, 1, 5_000),
+            (60_000, 1, 10_000),
             (10, 100, 20_000),
             (10, 1_000, 200_000),
         ] {

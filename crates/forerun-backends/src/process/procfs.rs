@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 /// Every process of an instance finds its instance here; by it a leftover is told from a stranger.
 pub(super) const MARK: &str = "FORERUN_INSTANCE";
 
+/// Listings of the process table for one count; a machine that starts processes faster than they are read is not
+/// waited for.
+const LISTINGS_MAX: usize = 16;
+
 /// The fields of `/proc/PID/stat` that are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -74,13 +78,30 @@ pub(super) fn sessions(wanted: &HashSet<i32>) -> HashMap<i32, Session> {
     found
 }
 
+/// Every process. The table is listed until a listing shows none that has not been read: a process that was listed
+/// may start another and die before it is read, and with one listing both would be missed.
 fn all() -> impl Iterator<Item = Stat> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| stat(entry.file_name().to_str()?.parse().ok()?))
+    let mut read = HashSet::new();
+    let listings = (0..LISTINGS_MAX).map_while(move |_| {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let fresh: Vec<i32> = pids.filter(|pid| read.insert(*pid)).collect();
+        (!fresh.is_empty()).then_some(fresh)
+    });
+    listings.flatten().filter_map(stat)
+}
+
+/// Kills all of a session that was found alive: its first group at one stroke, the rest one by one. That a member
+/// was found keeps the number from being another's.
+pub(super) fn kill_session(id: i32, found: &Session) {
+    if let Some(group) = Pid::from_raw(id) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    found.members.iter().for_each(|pid| kill_member(*pid, id));
 }
 
 /// Kills a process if it is still a member of the session: its number may have been given anew since it was read.
-pub(super) fn kill_member(pid: i32, session: i32) {
+fn kill_member(pid: i32, session: i32) {
     let Some(pid) = Pid::from_raw(pid) else { return };
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
     if stat(pid.as_raw_pid()).is_some_and(|stat| stat.session == session) {
@@ -112,10 +133,7 @@ pub(super) fn kill_leftovers(leftovers: &[Leftover], marked_only: bool, patience
         }
         for (id, session) in &found {
             had_members.insert(*id);
-            if let Some(group) = Pid::from_raw(*id) {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            session.members.iter().for_each(|pid| kill_member(*pid, *id));
+            kill_session(*id, session);
         }
         if found.is_empty() || Instant::now() >= until {
             return had_members.len();

@@ -68,6 +68,8 @@ pub(super) struct Run {
     pub(super) ordered: Instant,
     pub(super) attempt: u32,
     pub(super) port: u16,
+    /// The port is still another instance's: nothing has been spawned yet.
+    pub(super) queued: bool,
     pub(super) phase: Phase,
     pub(super) process: Option<Process>,
     pub(super) tail: Tail,
@@ -86,6 +88,7 @@ impl Run {
     /// When it has to be looked at next if nothing happens before.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.phase {
+            Phase::Spawning { .. } if self.queued => Some(self.start_deadline()),
             Phase::Spawning { .. } | Phase::Ready => None,
             Phase::Starting { probe, look_at, .. } => {
                 let next = match (&self.spec.ready, probe) {

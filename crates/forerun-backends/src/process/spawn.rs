@@ -2,13 +2,14 @@
 //!
 //! The parent-death signal comes when the *thread* that spawned ends, so every spawn is made here, on a thread that
 //! lives as long as the backend. It may block (a slow disk under the program): nothing else waits for it. It also
-//! owns the reaper and the state file.
+//! owns the reaper and the state file, where a process stands before anything of its service runs.
 
 use super::keeper::{Mailbox, Message};
+use super::launch::Gate;
 use super::procfs;
 use super::reaper::Reaper;
 use super::state::StateFile;
-use super::{sys, why};
+use super::{ProcessSettings, sys, why};
 use crate::SetupError;
 use forerun_types::{InstanceId, Launch, Readiness, ServiceSpec};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -62,6 +63,7 @@ impl Process {
 /// What the thread owns.
 #[derive(Debug)]
 pub(super) struct Spawner {
+    launcher_command: Option<Vec<String>>,
     reaper_command: Option<Vec<String>>,
     reaper: Option<Reaper>,
     reaper_retry_at: Instant,
@@ -73,12 +75,11 @@ pub(super) struct Spawner {
 impl Spawner {
     /// # Errors
     /// If the reaper cannot be started.
-    pub(super) fn new(
-        reaper_command: Option<Vec<String>>,
-        state: Option<StateFile>,
-    ) -> Result<Self, SetupError> {
+    pub(super) fn new(settings: &ProcessSettings, state: Option<StateFile>) -> Result<Self, SetupError> {
+        let reaper_command = settings.reaper_command.clone();
         let reaper = reaper_command.as_deref().map(Reaper::start).transpose()?;
         Ok(Self {
+            launcher_command: settings.launcher_command.clone(),
             reaper_command,
             reaper,
             reaper_retry_at: Instant::now(),
@@ -111,25 +112,33 @@ impl Spawner {
     }
 
     fn spawn(&mut self, instance: InstanceId, spec: &ServiceSpec, port: u16) -> Result<Process, String> {
-        let (mut command, text) = prepare(instance, spec, port)?;
-        let (reader, writer) = io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
-        let second = writer.try_clone().map_err(|error| format!("cannot make a pipe: {error}"))?;
-        command.stdin(Stdio::null()).stdout(writer).stderr(second);
-        sys::tie_to_this_thread(&mut command, self.reaper.as_ref().map(Reaper::socket));
+        let no_room = |error: io::Error| format!("the system has no room for another process: {error}");
+        let (mut command, text) = prepare(instance, spec, port, self.launcher_command.as_deref())?;
+        let (reader, writer) = io::pipe().map_err(no_room)?;
+        command.stdout(writer.try_clone().map_err(no_room)?).stderr(writer);
+        let gate = if self.launcher_command.is_some() {
+            let (gate, theirs) = Gate::new().map_err(no_room)?;
+            command.stdin(theirs);
+            Some(gate)
+        } else {
+            command.stdin(Stdio::null());
+            sys::tie_to_this_thread(&mut command, self.reaper.as_ref().map(Reaper::socket));
+            None
+        };
         let child = command.spawn().map_err(|error| text.not_spawned(&error))?;
-        // The pipe's writing ends must be the child's alone.
+        // The ends of the pipe and of the gate that are the child's must be the child's alone.
         drop(command);
         let pid = Pid::from_child(&child);
-        let session = pid.as_raw_pid();
-        self.sessions.insert(session);
-        if let Some(state) = &mut self.state {
-            state.add(session, procfs::stat(session).map_or(0, |stat| stat.started_ticks));
-        }
+        self.remember(pid.as_raw_pid());
         let output = OwnedFd::from(reader);
         let watch = rustix::io::ioctl_fionbio(&output, true)
             .and_then(|()| pidfd_open(pid, PidfdFlags::empty()))
-            .map_err(|error| format!("cannot watch the process: {error}"));
-        match watch {
+            .map_err(|error| no_room(error.into()));
+        let begun = watch.and_then(|pidfd| match gate.map_or(Ok(()), Gate::open) {
+            Ok(()) => Ok(pidfd),
+            Err(error) => Err(text.not_spawned(&error)),
+        });
+        match begun {
             Ok(pidfd) => Ok(Process { child, pid, pidfd, output: Some(output) }),
             Err(why) => {
                 self.abandon(child, pid);
@@ -138,11 +147,22 @@ impl Spawner {
         }
     }
 
-    /// Ends a process that cannot be watched, most likely for want of file descriptors.
+    /// Ends a process that has not become its service, or that cannot be watched.
     fn abandon(&mut self, mut child: Child, pid: Pid) {
         let _ = kill_process_group(pid, Signal::KILL);
+        let _ = child.kill();
         let _ = child.wait();
         self.forget(pid.as_raw_pid());
+    }
+
+    fn remember(&mut self, session: i32) {
+        self.sessions.insert(session);
+        if let Some(reaper) = &self.reaper {
+            reaper.watch(session);
+        }
+        if let Some(state) = &mut self.state {
+            state.add(session, procfs::stat(session).map_or(0, |stat| stat.started_ticks));
+        }
     }
 
     fn forget(&mut self, session: i32) {
@@ -196,6 +216,7 @@ fn prepare<'a>(
     instance: InstanceId,
     spec: &'a ServiceSpec,
     port: u16,
+    launcher: Option<&[String]>,
 ) -> Result<(Command, CommandText<'a>), String> {
     let Launch::Process { command, env, folder } = &spec.launch else {
         return Err("the process backend runs commands, and this service has none".to_owned());
@@ -204,7 +225,14 @@ fn prepare<'a>(
     let (program, args) = command.split_first().ok_or("the command is empty")?;
     let port = port.to_string();
     let fill = |text: &str| text.replace("{port}", &port);
-    let mut prepared = Command::new(fill(program));
+    let mut prepared = match launcher.and_then(<[String]>::split_first) {
+        Some((launcher, rest)) => {
+            let mut prepared = Command::new(launcher);
+            prepared.args(rest).arg(fill(program));
+            prepared
+        }
+        None => Command::new(fill(program)),
+    };
     prepared.args(args.iter().map(|arg| fill(arg)));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"FORERUN_"))
     {

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 const NAME: &str = "processes";
 /// A file that has grown beyond this is written anew; 64 KiB are some 4,000 starts.
@@ -18,6 +19,8 @@ const COMPACT_BYTES: u64 = 64 << 10;
 const READ_BYTES_MAX: u64 = 4 << 20;
 /// How long a start waits for leftovers to die.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits for the lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct StateFile {
@@ -41,11 +44,7 @@ impl StateFile {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&path).map_err(failed("open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(SetupError::StateInUse { path }),
-            Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
-        }
+        lock(&file, &path)?;
         let mut text = Vec::new();
         (&file).take(READ_BYTES_MAX).read_to_end(&mut text).map_err(failed("read"))?;
         let left = leftovers(&String::from_utf8_lossy(&text), &boot_id());
@@ -97,6 +96,24 @@ impl StateFile {
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(text.as_bytes())
+    }
+}
+
+/// A process that a killed Forerun was just starting holds the lock until it is dead too, so this tries for a while.
+fn lock(file: &File, path: &Path) -> Result<(), SetupError> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let path = path.to_owned();
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                thread::sleep(Duration::from_millis(10))
+            }
+            Err(TryLockError::WouldBlock) => return Err(SetupError::StateInUse { path }),
+            Err(TryLockError::Error(source)) => {
+                return Err(SetupError::StateFile { what: "lock", path, source });
+            }
+        }
     }
 }
 

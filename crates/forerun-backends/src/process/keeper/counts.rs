@@ -80,7 +80,7 @@ impl Keeper {
             return self.finish(serial, outcome);
         };
         if kill_at.is_none() {
-            found.members.iter().for_each(|pid| procfs::kill_member(*pid, session));
+            procfs::kill_session(session, found);
         }
         *sweep = sweep.again(now);
         self.reschedule(serial);

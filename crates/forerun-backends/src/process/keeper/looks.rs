@@ -94,7 +94,9 @@ impl Keeper {
         if let Some(due) = run.timer.take() {
             self.timers.remove(&(due, serial));
         }
-        self.ports.give_back(run.port);
+        if !run.queued {
+            self.give_back(run.port);
+        }
         if let Some(process) = &run.process {
             if let Some(output) = &process.output {
                 let _ = epoll::delete(&self.queue, output);
@@ -105,6 +107,19 @@ impl Keeper {
         match outcome {
             Outcome::Retry => self.begin(run.instance, run.spec, run.ordered, run.attempt + 1),
             outcome => self.tell(run.instance, outcome),
+        }
+    }
+
+    /// Gives a port back, or on to the instance that waits for it longest.
+    fn give_back(&mut self, port: u16) {
+        self.ports.give_back(port);
+        let waiting = self.runs.iter().filter(|(_, run)| run.queued && run.port == port).map(|(s, _)| *s);
+        let Some(serial) = waiting.min() else { return };
+        if let Some(mut run) = self.runs.remove(&serial) {
+            if let Some(due) = run.timer.take() {
+                self.timers.remove(&(due, serial));
+            }
+            self.begin(run.instance, run.spec, run.ordered, run.attempt);
         }
     }
 
@@ -152,6 +167,10 @@ impl Keeper {
         let Some(run) = self.runs.get_mut(&serial) else { return };
         let deadline = run.start_deadline();
         match &mut run.phase {
+            Phase::Spawning { .. } if run.queued => {
+                let why = format!("another instance had its port {} for all of its start_timeout", run.port);
+                self.finish(serial, Outcome::StartFailed(why));
+            }
             Phase::Spawning { .. } | Phase::Ready => {}
             Phase::Starting { .. } if now >= deadline => {
                 let why = why::with_lines(format!("not ready after {}", run.spec.start_timeout), &run.tail);
