@@ -188,8 +188,8 @@ impl Profiles {
     /// The likeliest next services, likeliest first.
     fn predict(
         &self,
+        user: UserKey,
         own: &[Counts; 2],
-        favourites: &Counts,
         group: GroupKey,
         last: Option<u32>,
     ) -> [Option<Next>; NEXT_MAX] {
