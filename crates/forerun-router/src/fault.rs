@@ -7,6 +7,9 @@
 //! - `internal`, each a 503 with `retry-after`: `hold-requests`, `hold-bytes`, `hold-timeout`, `unavailable`,
 //!   `shutting-down`.
 //!
+//! `upstream-connect`, `upstream-connect-timeout` and `upstream-closed` come only once no other instance may or can
+//! take the request.
+//!
 //! In statistics only: `upstream-cut`, an instance's answer that broke off, and `client-gone`. What is no HTTP/1 is
 //! refused below this, with 400, 414 or 431 and no reason.
 

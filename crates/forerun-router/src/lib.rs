@@ -9,6 +9,10 @@
 //! exactly one answer: the instance's, or an error that says who is at fault and why. A body cut short never looks
 //! whole, and a request that is not idempotent is never sent twice.
 //!
+//! A request that its instance did not take (it refused the connection, or broke off before it answered what may be
+//! sent again) goes to another instance, or back to its place in the queue, at most twice and within `hold.timeout`
+//! of its arrival. The instance is left alone until it accepts connections (`revival`).
+//!
 //! Absent on purpose: how a plan is made, and every choice that `forerun-route` makes.
 
 mod batch;
@@ -19,6 +23,7 @@ mod headers;
 mod identity;
 mod io;
 mod proxy;
+mod revival;
 mod server;
 mod service;
 mod settings;

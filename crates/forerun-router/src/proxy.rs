@@ -7,7 +7,7 @@ use crate::headers;
 use crate::identity::user_key;
 use crate::io::Client;
 use crate::server::Phase;
-use crate::service::{Admission, Place};
+use crate::service::{Admission, Asking, Place};
 use crate::table::Entry;
 use crate::tunnel;
 use crate::upstream::{self, Failed, Lease, SendError};
@@ -134,28 +134,27 @@ struct Asked {
 }
 
 impl Asked {
-    /// Gets a place and forwards. If either fails, what the client still sends is read on for a while.
+    /// Gets a place and forwards. If either fails for good, what the client still sends is read on for a while.
     async fn route(
         self,
         mut request: Request<Incoming>,
         mut visit: Visit,
     ) -> Result<Response<ReplyBody>, Fault> {
+        let core = &self.core;
         let upgrade = headers::wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let awaits_go = request.headers().contains_key(EXPECT);
-        let (place, held) = match self.place(&request).await {
-            Ok(placed) => placed,
+        let asking = self.asking(&request, &visit);
+        let admission = self.entry.service.admit(core, asking, core.now());
+        let place = match self.wait(admission).await {
+            Ok(place) => place,
             Err(fault) => {
                 linger(request.into_body(), awaits_go);
                 return Err(visit.refuse(fault));
             }
         };
-        let pool = Arc::clone(&place.pool);
-        visit.at(place, held);
-
         let close_delimited = request.version() == Version::HTTP_10;
-        let (request, again) = self.outgoing(request, &visit, pool.address(), upgrade.is_some());
-        let progress = Arc::clone(&visit.progress);
-        match upstream::send(&pool, &self.core.limits, request, again, || progress.bytes()).await {
+        let (request, again) = self.outgoing(request, &visit, place.pool.address(), upgrade.is_some());
+        match self.send(request, &again, asking, place, &mut visit).await {
             Ok((response, lease)) => {
                 visit.answers(response.status());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -163,32 +162,71 @@ impl Asked {
                 }
                 answer(response, lease, visit, close_delimited.then_some(self.client))
             }
-            Err(Failed { error, unsent }) => {
+            Err((fault, unsent)) => {
                 if let Some(body) = unsent.and_then(|request| request.into_body().into_inner()) {
                     linger(body, awaits_go);
                 }
-                let fault = self.fault_of(&error, &progress);
                 Err(visit.refuse(fault))
             }
         }
     }
 
-    /// A place at an instance, and whether the request had to be held for it.
-    async fn place(&self, request: &Request<Incoming>) -> Result<(Place, bool), Fault> {
+    fn asking(&self, request: &Request<Incoming>, visit: &Visit) -> Asking {
         // While it is held its head is kept, and as much of its body as is read ahead.
         let ahead = self.core.limits.head_bytes_max as u64;
         let body = request.body().size_hint().exact().unwrap_or(ahead).min(ahead);
-        let bytes = headers::head_bytes(request) + body;
-        let core = &self.core;
-        let mut ticket = match self.entry.service.admit(core, self.user, bytes, core.now()) {
-            Admission::Go(place) => return Ok((place, false)),
+        Asking { user: self.user, bytes: headers::head_bytes(request) + body, arrived: visit.arrived() }
+    }
+
+    /// The place that was given, or is given in the end to one who is held.
+    async fn wait(&self, admission: Admission) -> Result<Place, Fault> {
+        let mut ticket = match admission {
+            Admission::Go(place) => return Ok(place),
             Admission::Refused(fault) => return Err(fault),
             Admission::Held(ticket) => ticket,
         };
         tokio::select! {
             biased;
-            granted = ticket.wait() => granted.map(|place| (place, true)),
+            granted = ticket.wait() => granted,
             () = self.client.gone() => Err(Fault::client_gone()),
+        }
+    }
+
+    /// Sends the request to the instance of its place, and to another, at once or when there is one, if that one does
+    /// not take it. With the fault comes the request if its body is still unread.
+    async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+        again: &impl Fn() -> Option<Request<RequestBody>>,
+        asking: Asking,
+        mut place: Place,
+        visit: &mut Visit,
+    ) -> Result<(Response<Incoming>, Lease), (Fault, Option<Request<RequestBody>>)> {
+        /// What three instances in a row do not take is more likely at fault than they are.
+        const RETURNS_MAX: u32 = 2;
+        let progress = Arc::clone(&visit.progress);
+        let mut returns = 0;
+        loop {
+            let pool = Arc::clone(&place.pool);
+            visit.at(place);
+            let sent = upstream::send(&pool, &self.core.limits, request, again, &|| progress.bytes()).await;
+            let Failed { error, request: unsent } = match sent {
+                Ok(answered) => return Ok(answered),
+                Err(failed) => failed,
+            };
+            let fault = self.fault_of(&error, &progress);
+            request = match unsent {
+                Some(unsent) if error.is_no_answer() && returns < RETURNS_MAX => unsent,
+                unsent => return Err((fault, unsent)),
+            };
+            returns += 1;
+            let Some(back) = visit.back() else { return Err((fault, Some(request))) };
+            let now = self.core.now();
+            let admission = self.entry.service.put_back(&self.core, back, asking, fault, now);
+            place = match self.wait(admission).await {
+                Ok(place) => place,
+                Err(fault) => return Err((fault, Some(request))),
+            };
         }
     }
 
@@ -199,7 +237,7 @@ impl Asked {
         visit: &Visit,
         address: SocketAddr,
         websocket: bool,
-    ) -> (Request<RequestBody>, impl FnOnce() -> Option<Request<RequestBody>> + use<>) {
+    ) -> (Request<RequestBody>, impl Fn() -> Option<Request<RequestBody>> + use<>) {
         let limits = &self.core.limits;
         let (mut parts, body) = request.into_parts();
         headers::for_instance(
@@ -211,7 +249,7 @@ impl Asked {
         if websocket {
             headers::mark_websocket(&mut parts.headers);
         }
-        // HTTP/1.1 demands one; a client of HTTP/1.0 may have sent none.
+        // HTTP/1.1 demands one; a client of HTTP/1.0 may have sent none. Another instance may see the first's.
         let host = self.host.clone().or_else(|| HeaderValue::from_str(&address.to_string()).ok());
         if let Some(host) = host {
             parts.headers.insert(HOST, host);
@@ -225,8 +263,8 @@ impl Asked {
         let harmless = parts.method.is_idempotent() && body.is_end_stream();
         let copy = harmless.then(|| (parts.clone(), Arc::clone(&visit.progress)));
         let again = move || {
-            let (parts, progress) = copy?;
-            Some(Request::from_parts(parts, RequestBody::new(None, progress, stall)))
+            let (parts, progress) = copy.as_ref()?;
+            Some(Request::from_parts(parts.clone(), RequestBody::new(None, Arc::clone(progress), stall)))
         };
         let body = RequestBody::new(Some(body), Arc::clone(&visit.progress), stall);
         (Request::from_parts(parts, body), again)

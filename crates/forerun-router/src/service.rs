@@ -6,6 +6,7 @@
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Naming;
+use crate::revival;
 use crate::state::{State, Waiter};
 use crate::stats::{Outcome, ServiceStats};
 use crate::upstream::Pool;
@@ -28,6 +29,23 @@ pub(crate) enum Admission {
     Go(Place),
     Held(Ticket),
     Refused(Fault),
+}
+
+/// What is to be known of a request that asks for an instance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking {
+    pub(crate) user: UserKey,
+    /// What it takes up while it is held.
+    pub(crate) bytes: u64,
+    pub(crate) arrived: Time,
+}
+
+/// A request's place in line.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    ticket: u64,
+    /// It has been held at some time.
+    held: bool,
 }
 
 impl Service {
@@ -56,24 +74,74 @@ impl Service {
         self.naming.lock().unwrap_or_else(PoisonError::into_inner).key(template)
     }
 
-    /// Finds a place at an instance, or one in the queue. `bytes` is what the request takes up while held.
-    pub(crate) fn admit(
-        self: &Arc<Self>,
-        core: &Arc<Core>,
-        user: UserKey,
-        bytes: u64,
-        now: Time,
-    ) -> Admission {
+    /// Finds a place at an instance, or one in the queue.
+    pub(crate) fn admit(self: &Arc<Self>, core: &Arc<Core>, asking: Asking, now: Time) -> Admission {
         self.with(core, |state| {
+            let turn = Turn { ticket: state.next_ticket(), held: false };
             if state.queue.is_empty() {
-                match self.try_place(core, state, now) {
+                match self.try_place(core, state, turn, now) {
                     Ok(Some(place)) => return Admission::Go(place),
                     Ok(None) => {}
                     Err(fault) => return Admission::Refused(fault),
                 }
             }
-            self.hold(core, state, user, bytes, now)
+            self.hold(core, state, asking, turn, now).unwrap_or_else(Admission::Refused)
         })
+    }
+
+    /// A request comes back that its instance did not take. The instance is left alone from now on, and the request
+    /// goes to another or has its old place in line; `fault` is its answer if it may not wait, or no longer.
+    pub(crate) fn put_back(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        mut place: Place,
+        asking: Asking,
+        fault: Fault,
+        now: Time,
+    ) -> Admission {
+        // Counted out below, under the same lock.
+        place.over = true;
+        let (instance, turn) = (place.instance, place.turn);
+        let (admission, is_news) = self.with(core, |state| {
+            let is_news = state.shun(instance, &place.pool);
+            if let Some(generation) = state.exit(instance, now) {
+                core.up.control(Event::Quiesced { router: core.id, instance, generation });
+            }
+            let admission = match self.try_place(core, state, turn, now) {
+                Ok(Some(place)) => Admission::Go(place),
+                Ok(None) => {
+                    self.hold_again(core, state, asking, turn, now).unwrap_or(Admission::Refused(fault))
+                }
+                Err(fault) => Admission::Refused(fault),
+            };
+            (admission, is_news)
+        });
+        if is_news {
+            tracing::debug!(%instance, address = %place.pool.address(), "an instance takes no requests");
+            let (core, service) = (Arc::downgrade(core), Arc::downgrade(self));
+            tokio::spawn(revival::watch(core, service, instance, Arc::clone(&place.pool)));
+        }
+        admission
+    }
+
+    pub(crate) fn is_shunned(&self, instance: InstanceId, pool: &Arc<Pool>) -> bool {
+        self.lock().is_shunned(instance, pool)
+    }
+
+    /// An instance that was left alone accepts connections: it may be picked again.
+    pub(crate) fn welcome(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        instance: InstanceId,
+        pool: &Arc<Pool>,
+        now: Time,
+    ) {
+        let mut untaken = Vec::new();
+        self.with(core, |state| {
+            if state.unshun(instance, pool) {
+                self.dispatch(core, state, now, &mut untaken);
+            }
+        });
     }
 
     /// A place, nothing for now, or nothing for long.
@@ -81,9 +149,10 @@ impl Service {
         self: &Arc<Self>,
         core: &Arc<Core>,
         state: &mut State,
+        turn: Turn,
         now: Time,
     ) -> Result<Option<Place>, Fault> {
-        let Some(route) = state.route.clone() else {
+        let Some(route) = state.choice.clone() else {
             return Err(Fault::service_gone());
         };
         match pick(&route, &state.slots, None, core.draw()) {
@@ -92,6 +161,7 @@ impl Service {
                 service: Arc::clone(self),
                 instance: instance.instance,
                 pool,
+                turn,
                 over: false,
             })),
             Pick::Hold => Ok(None),
@@ -103,23 +173,43 @@ impl Service {
         self: &Arc<Self>,
         core: &Arc<Core>,
         state: &mut State,
-        user: UserKey,
-        bytes: u64,
+        asking: Asking,
+        turn: Turn,
         now: Time,
-    ) -> Admission {
+    ) -> Result<Admission, Fault> {
         let Some(spec) = state.route.as_ref().map(|route| Arc::clone(&route.spec)) else {
-            return Admission::Refused(Fault::service_gone());
+            return Err(Fault::service_gone());
         };
-        if let Err(refusal) = admit_hold(&spec.hold, state.waiting(), state.held_bytes, bytes) {
-            return Admission::Refused(Fault::hold(&spec.name, &refusal));
+        if state.closing {
+            return Err(Fault::shutting_down());
         }
+        let Asking { user, bytes, arrived } = asking;
+        admit_hold(&spec.hold, state.waiting(), state.held_bytes, bytes)
+            .map_err(|refusal| Fault::hold(&spec.name, &refusal))?;
         let (grant, granted) = oneshot::channel();
-        state.tickets += 1;
-        let ticket = state.tickets;
-        state.push(Waiter { ticket, bytes, since: now, grant });
+        let Turn { ticket, held: again } = turn;
+        state.push(Waiter { ticket, bytes, since: now, again, grant });
         let waiting = state.waiting();
         core.up.control(Event::Waiting { router: core.id, service: self.id, user, waiting });
-        Admission::Held(Ticket { core: Arc::clone(core), service: Arc::clone(self), spec, ticket, granted })
+        let patience = time_left(&spec, arrived, now);
+        let (core, service) = (Arc::clone(core), Arc::clone(self));
+        Ok(Admission::Held(Ticket { core, service, spec, ticket, patience, granted }))
+    }
+
+    /// Nothing if its time is over or there is no room: then what its instance did is the better answer.
+    fn hold_again(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        state: &mut State,
+        asking: Asking,
+        turn: Turn,
+        now: Time,
+    ) -> Option<Admission> {
+        let spec = &state.route.as_ref()?.spec;
+        if time_left(spec, asking.arrived, now) == Span::ZERO {
+            return None;
+        }
+        self.hold(core, state, asking, turn, now).ok()
     }
 
     /// Lets those go for whom there is a place, the first first. Places that nobody took come back in `untaken`, to
@@ -131,8 +221,8 @@ impl Service {
         now: Time,
         untaken: &mut Vec<Result<Place, Fault>>,
     ) {
-        while !state.queue.is_empty() {
-            match self.try_place(core, state, now) {
+        while let Some(ticket) = state.queue.front().map(|waiter| waiter.ticket) {
+            match self.try_place(core, state, Turn { ticket, held: true }, now) {
                 Ok(Some(place)) => match state.pop(now) {
                     Some(waiter) => untaken.extend(waiter.grant.send(Ok(place)).err()),
                     None => untaken.push(Ok(place)),
@@ -158,9 +248,12 @@ impl Service {
         }
     }
 
-    /// Answers everyone who is held with `fault`.
+    /// Answers everyone who is held with `fault`, and holds nobody from now on.
     pub(crate) fn refuse_all(self: &Arc<Self>, core: &Core, fault: &Fault, now: Time) {
-        self.with(core, |state| self.refuse_held(core, state, fault, now));
+        self.with(core, |state| {
+            state.closing = true;
+            self.refuse_held(core, state, fault, now);
+        });
     }
 
     /// What the table of `generation` says from now on.
@@ -176,7 +269,7 @@ impl Service {
             for instance in state.settle(route.as_deref(), generation) {
                 core.up.control(Event::Quiesced { router: core.id, instance, generation });
             }
-            state.route = route;
+            state.set_route(route);
             self.dispatch(core, state, now, &mut untaken);
         });
     }
@@ -241,6 +334,11 @@ impl Service {
     }
 }
 
+/// `hold.timeout` counts from a request's arrival, however often it is held.
+fn time_left(spec: &ServiceSpec, arrived: Time, now: Time) -> Span {
+    spec.hold.timeout - now.since(arrived)
+}
+
 /// How a request ended, for the tally.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
@@ -255,10 +353,16 @@ pub(crate) struct Place {
     service: Arc<Service>,
     pub(crate) instance: InstanceId,
     pub(crate) pool: Arc<Pool>,
+    turn: Turn,
     over: bool,
 }
 
 impl Place {
+    /// Whether the request had to be held for it.
+    pub(crate) fn was_held(&self) -> bool {
+        self.turn.held
+    }
+
     pub(crate) fn end(mut self, ended: &Ended) {
         self.over = true;
         self.service.release(&self.core, self.instance, Some(ended), self.core.now());
@@ -279,6 +383,8 @@ pub(crate) struct Ticket {
     service: Arc<Service>,
     spec: Arc<ServiceSpec>,
     ticket: u64,
+    /// What is left of `hold.timeout`.
+    patience: Span,
     granted: oneshot::Receiver<Result<Place, Fault>>,
 }
 
@@ -286,7 +392,7 @@ impl Ticket {
     /// Waits for a place. Safe to cancel.
     pub(crate) async fn wait(&mut self) -> Result<Place, Fault> {
         let timeout = self.spec.hold.timeout;
-        match tokio::time::timeout(timeout.into(), &mut self.granted).await {
+        match tokio::time::timeout(self.patience.into(), &mut self.granted).await {
             Ok(Ok(granted)) => granted,
             Ok(Err(_)) => Err(Fault::shutting_down()),
             // It may have been this one's turn at the last moment.

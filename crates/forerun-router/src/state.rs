@@ -18,6 +18,8 @@ pub(crate) struct Slot {
     pub(crate) last_used: Time,
     /// The first table that lacked it.
     pub(crate) absent_since: Option<Generation>,
+    /// It did not take a request: no other is sent there until it accepts a connection, or has another address.
+    shunned: bool,
     changed: bool,
 }
 
@@ -61,6 +63,8 @@ pub(crate) struct Waiter {
     pub(crate) ticket: u64,
     pub(crate) bytes: u64,
     pub(crate) since: Time,
+    /// It has been held before, and counts as a cold start already.
+    pub(crate) again: bool,
     pub(crate) grant: oneshot::Sender<Result<Place, Fault>>,
 }
 
@@ -68,11 +72,15 @@ pub(crate) struct Waiter {
 pub(crate) struct State {
     /// What the current table says; `None` once it says nothing.
     pub(crate) route: Option<Arc<ServiceRoute>>,
+    /// The same without the instances that are shunned: what is picked from.
+    pub(crate) choice: Option<Arc<ServiceRoute>>,
     pub(crate) slots: Slots,
-    /// First come, first served. While anyone waits here, no instance is free.
+    /// In order of tickets: first come, first served. While anyone waits here, no instance is free.
     pub(crate) queue: VecDeque<Waiter>,
     pub(crate) held_bytes: u64,
-    pub(crate) tickets: u64,
+    tickets: u64,
+    /// The router is at its end: nobody is held any more.
+    pub(crate) closing: bool,
     pub(crate) in_flight: u32,
     pub(crate) peak: u32,
     pub(crate) tally: Tally,
@@ -86,6 +94,12 @@ impl State {
     pub(crate) fn waiting(&self) -> u32 {
         // `hold.requests_max` is a u32.
         self.queue.len() as u32
+    }
+
+    /// A request's place in the order of arrivals.
+    pub(crate) fn next_ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
     }
 
     fn moved(&mut self) {
@@ -120,10 +134,12 @@ impl State {
         quiesced
     }
 
+    /// At the end, but for a request that was at an instance already and goes back to where it was.
     pub(crate) fn push(&mut self, waiter: Waiter) {
         self.held_bytes += waiter.bytes;
-        self.queue.push_back(waiter);
-        self.tally.cold_starts += 1;
+        self.tally.cold_starts += u64::from(!waiter.again);
+        let at = self.queue.partition_point(|other| other.ticket < waiter.ticket);
+        self.queue.insert(at, waiter);
         self.moved();
     }
 
@@ -145,6 +161,50 @@ impl State {
         self.held_bytes = self.held_bytes.saturating_sub(waiter.bytes);
         self.tally.held_for(now.since(waiter.since));
         self.moved();
+    }
+
+    /// Leaves an instance alone as long as it is found at this pool; says whether that is new.
+    pub(crate) fn shun(&mut self, instance: InstanceId, pool: &Arc<Pool>) -> bool {
+        self.set_shunned(instance, pool, true)
+    }
+
+    /// The instance may be picked again; says whether that is new.
+    pub(crate) fn unshun(&mut self, instance: InstanceId, pool: &Arc<Pool>) -> bool {
+        self.set_shunned(instance, pool, false)
+    }
+
+    fn set_shunned(&mut self, instance: InstanceId, pool: &Arc<Pool>, shunned: bool) -> bool {
+        let Ok(at) = self.slots.place(instance) else { return false };
+        let slot = &mut self.slots.0[at];
+        let is_it = slot.absent_since.is_none() && Arc::ptr_eq(&slot.pool, pool);
+        if !is_it || slot.shunned == shunned {
+            return false;
+        }
+        slot.shunned = shunned;
+        self.choose();
+        true
+    }
+
+    pub(crate) fn is_shunned(&self, instance: InstanceId, pool: &Arc<Pool>) -> bool {
+        let slot = self.slots.get(instance);
+        slot.is_some_and(|slot| slot.shunned && slot.absent_since.is_none() && Arc::ptr_eq(&slot.pool, pool))
+    }
+
+    pub(crate) fn set_route(&mut self, route: Option<Arc<ServiceRoute>>) {
+        self.route = route;
+        self.choose();
+    }
+
+    fn choose(&mut self) {
+        let shunned = |i: &InstanceRoute| self.slots.get(i.instance).is_some_and(|slot| slot.shunned);
+        self.choice = match &self.route {
+            Some(route) if route.instances.iter().any(shunned) => {
+                let mut rest = ServiceRoute::clone(route);
+                rest.instances.retain(|i| !shunned(i));
+                Some(Arc::new(rest))
+            }
+            route => route.clone(),
+        };
     }
 
     /// Brings the slots in line with a route; gives those that are gone and empty already.
@@ -177,6 +237,7 @@ impl State {
                 if slot.pool.address() != route.address || slot.absent_since.is_some() {
                     slot.pool.close();
                     slot.pool = Arc::new(Pool::new(route.address));
+                    slot.shunned = false;
                 }
                 slot.absent_since = None;
             }
@@ -188,6 +249,7 @@ impl State {
                     in_flight: 0,
                     last_used: Time::default(),
                     absent_since: None,
+                    shunned: false,
                     changed: false,
                 },
             ),

@@ -66,6 +66,17 @@ impl Pool {
         None
     }
 
+    /// Dials; the connection is kept for a request if the instance accepts it.
+    pub(crate) async fn accepts(&self, limits: &RouterLimits) -> bool {
+        match dial(self.address, limits).await {
+            Ok(sender) => {
+                self.put(sender, limits.idle_max);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     fn put(&self, sender: SendRequest<RequestBody>, idle_max: usize) {
         let mut idle = self.lock();
         if !idle.closed && idle.connections.len() < idle_max && sender.is_ready() {
@@ -101,7 +112,7 @@ impl Lease {
     }
 }
 
-/// Why there is no answer. The request comes back if nothing of it was sent.
+/// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum SendError {
     Connect(io::Error),
@@ -111,38 +122,47 @@ pub(crate) enum SendError {
     ResponseTimeout,
 }
 
+impl SendError {
+    /// The instance took nothing and answered nothing: another may do better. Nonsense is an answer.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        match self {
+            SendError::Connect(_) | SendError::ConnectTimeout => true,
+            SendError::Closed(error) => !error.is_parse(),
+            SendError::ResponseTimeout => false,
+        }
+    }
+}
+
 pub(crate) struct Failed {
     pub(crate) error: SendError,
-    pub(crate) unsent: Option<Request<RequestBody>>,
+    /// The request, if nothing of it was sent, or if it may as well be sent again.
+    pub(crate) request: Option<Request<RequestBody>>,
 }
 
 /// Sends a request and waits for the head of its answer.
 ///
-/// It is sent a second time, on a connection of its own, only if nothing of it had left, or if `again` makes it anew
+/// It is sent a second time, on a connection of its own, only if nothing of it had left, or if `again` makes it anew,
 /// and the first try was on a kept connection, which the instance may have closed at that moment. `again` must give
 /// nothing for a request that is not idempotent or has a body.
 pub(crate) async fn send(
     pool: &Arc<Pool>,
     limits: &RouterLimits,
     request: Request<RequestBody>,
-    again: impl FnOnce() -> Option<Request<RequestBody>>,
-    bytes: impl Fn() -> u64,
+    again: &impl Fn() -> Option<Request<RequestBody>>,
+    bytes: &impl Fn() -> u64,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let request = match pool.take(limits) {
         None => request,
-        Some(sender) => match send_on(sender, pool, limits, request, &bytes).await {
-            Err(Failed { error: SendError::Closed(error), unsent }) => match unsent.or_else(again) {
-                Some(request) => request,
-                None => return Err(Failed { error: SendError::Closed(error), unsent: None }),
-            },
+        Some(sender) => match send_on(sender, pool, limits, request, again, bytes).await {
+            Err(Failed { error: SendError::Closed(_), request: Some(request) }) => request,
             result => return result,
         },
     };
     let sender = match dial_twice(pool.address, limits).await {
         Ok(sender) => sender,
-        Err(error) => return Err(Failed { error, unsent: Some(request) }),
+        Err(error) => return Err(Failed { error, request: Some(request) }),
     };
-    send_on(sender, pool, limits, request, &bytes).await
+    send_on(sender, pool, limits, request, again, bytes).await
 }
 
 async fn send_on(
@@ -150,14 +170,15 @@ async fn send_on(
     pool: &Arc<Pool>,
     limits: &RouterLimits,
     request: Request<RequestBody>,
-    bytes: impl Fn() -> u64,
+    again: &impl Fn() -> Option<Request<RequestBody>>,
+    bytes: &impl Fn() -> u64,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let sending = sender.try_send_request(request);
     match while_it_moves(limits.response_timeout, sending, bytes).await {
-        None => Err(Failed { error: SendError::ResponseTimeout, unsent: None }),
+        None => Err(Failed { error: SendError::ResponseTimeout, request: None }),
         Some(Err(mut failed)) => {
-            let unsent = failed.take_message();
-            Err(Failed { error: SendError::Closed(failed.into_error()), unsent })
+            let request = failed.take_message().or_else(again);
+            Err(Failed { error: SendError::Closed(failed.into_error()), request })
         }
         Some(Ok(response)) => {
             Ok((response, Lease { sender, pool: Arc::clone(pool), idle_max: limits.idle_max }))

@@ -41,12 +41,21 @@ impl Visit {
     }
 
     /// It is an instance's turn now; the wait, if there was one, is over.
-    pub(crate) fn at(&mut self, place: Place, was_held: bool) {
+    pub(crate) fn at(&mut self, place: Place) {
         let now = self.core.now();
-        if was_held {
+        if place.was_held() {
             self.held = now.since(self.arrived);
         }
         self.place = Some((place, now));
+    }
+
+    /// The instance did not take it: nothing was done there.
+    pub(crate) fn back(&mut self) -> Option<Place> {
+        self.place.take().map(|(place, _)| place)
+    }
+
+    pub(crate) fn arrived(&self) -> Time {
+        self.arrived
     }
 
     pub(crate) fn answers(&mut self, status: StatusCode) {

@@ -3,7 +3,7 @@
 use crate::world::{Instance, World, entry, eventually, spec};
 use forerun_router::Outcome;
 use forerun_types::{Event, HoldLimits, Span};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 fn holding(requests_max: u32, bytes_max: u64, timeout: Span) -> std::sync::Arc<forerun_types::ServiceSpec> {
@@ -242,20 +242,6 @@ fn a_refused_upload_still_sees_its_answer() {
     assert_eq!(client.reply().expect("a refusal").reason(), "hold-requests");
     client.get("/");
     assert_eq!(client.reply().expect("the connection goes on").reason(), "hold-requests");
-}
-
-#[test]
-fn an_instance_that_is_given_another_address_is_found_there() {
-    let world = World::new();
-    let shop = holding(10, 1 << 20, LONG);
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address");
-    world.publish(&[entry(&shop, &[(1, nobody)])]);
-    let reply = world.get("/");
-    assert_eq!((reply.status, reply.reason()), (502, "upstream-connect"));
-    assert_eq!(reply.header("forerun-source"), Some("upstream"));
-    let instance = Instance::saying("here", Duration::ZERO);
-    world.publish(&[entry(&shop, &[(1, instance.address)])]);
-    assert_eq!(world.get("/").text(), "here");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod drain;
 mod forward;
 mod hold;
 mod limits;
+mod put_back;
 mod race;
 mod retry;
 mod traffic;

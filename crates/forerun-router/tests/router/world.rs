@@ -7,8 +7,8 @@ use forerun_types::{
 };
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Longer than anything here takes unless it hangs.
@@ -179,6 +179,74 @@ impl Instance {
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// An instance that can be killed: listener and connections end at once, as with its process.
+pub(crate) struct Mortal {
+    pub(crate) address: SocketAddr,
+    life: Arc<Mutex<Life>>,
+}
+
+#[derive(Default)]
+struct Life {
+    over: bool,
+    connections: Vec<TcpStream>,
+}
+
+impl Mortal {
+    /// Answers each request with `answer(request)`.
+    pub(crate) fn answering(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
+        Self::at(([127, 0, 0, 1], 0).into(), answer)
+    }
+
+    pub(crate) fn at(
+        address: SocketAddr,
+        answer: impl Fn(&Request) -> String + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("bind");
+        let address = listener.local_addr().expect("address");
+        let life = Arc::new(Mutex::new(Life::default()));
+        let (shared, answer) = (Arc::clone(&life), Arc::new(answer));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { continue };
+                let mut life = shared.lock().expect("lock");
+                if life.over {
+                    return;
+                }
+                life.connections.push(stream.try_clone().expect("clone"));
+                drop(life);
+                let answer = Arc::clone(&answer);
+                std::thread::spawn(move || -> io::Result<()> {
+                    let asked = Arc::new(AtomicUsize::new(0));
+                    let mut peer = Peer { reader: BufReader::new(stream), asked, asked_here: 0 };
+                    while let Some(request) = peer.request()? {
+                        peer.send(&answer(&request))?;
+                    }
+                    Ok(())
+                });
+            }
+        });
+        Self { address, life }
+    }
+
+    /// Returns when nobody listens any more.
+    pub(crate) fn kill(&self) {
+        let mut life = self.life.lock().expect("lock");
+        life.over = true;
+        for connection in life.connections.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+        drop(life);
+        // Each wakes the listener's thread, which ends.
+        eventually("the listener closes", || TcpStream::connect(self.address).is_err());
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
