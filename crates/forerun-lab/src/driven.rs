@@ -409,10 +409,10 @@ fn spec(
     memory_bytes: u64,
     start: Span,
     concurrency: u32,
-    cold_start_gbs: f64,
+    options: &Options,
 ) -> ServiceSpec {
-    let cold_start_milli_gbs = (cold_start_gbs * 1e3).round() as u64;
-    ServiceSpec {
+    let cold_start_milli_gbs = (options.cold_start_gbs * 1e3).round() as u64;
+    let modelled = ServiceSpec {
         start_estimate: start,
         start_timeout: start + Span::from_secs(60),
         drain_timeout: DRAIN,
@@ -420,5 +420,15 @@ fn spec(
         concurrency,
         sla: SlaClass { cold_start_milli_gbs, ..SlaClass::default() },
         ..ServiceSpec::named(id, name)
+    };
+    match options.services.get(&modelled.name) {
+        None => modelled,
+        Some(told) => ServiceSpec {
+            sla: told.sla.clone(),
+            min: told.min,
+            max: told.max,
+            schedules: told.schedules.clone(),
+            ..modelled
+        },
     }
 }

@@ -1,7 +1,9 @@
 //! What a replay is told.
 
 use crate::LabError;
-use forerun_types::{Span, Time};
+use forerun_types::{ServiceSpec, Span, Time};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What may exist at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +97,9 @@ pub struct Options {
     pub seed: u64,
     /// Bound on what the core's profiles take.
     pub profiles_bytes_max: u64,
+    /// What a configuration says of services, by name: class, `min`, `max` and schedules (in UTC) bound the core's
+    /// policies. How instances are made stays modelled.
+    pub services: BTreeMap<String, Arc<ServiceSpec>>,
 }
 
 impl Default for Options {
@@ -107,6 +112,7 @@ impl Default for Options {
             until: None,
             seed: 1,
             profiles_bytes_max: 256 << 20,
+            services: BTreeMap::new(),
         }
     }
 }

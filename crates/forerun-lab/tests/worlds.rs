@@ -1,11 +1,12 @@
 //! The two worlds against figures of an independent scorer, and policies against what they may know.
 
 use forerun_lab::{
-    Capacity, Decision, LabError, Options, PolicyName, Requests, Scores, World, decide_requests,
+    Capacity, Decision, LabError, Options, Outcome, PolicyName, Requests, Scores, World, decide_requests,
     replay_minutes, replay_requests, score_requests,
 };
 use forerun_trace::{MinuteApp, MinuteTrace, Trace, TraceEvent};
-use forerun_types::{ActionKey, GroupKey, ServiceId, Span, TenantKey, Time, UserKey};
+use forerun_types::{ActionKey, GroupKey, ServiceId, ServiceSpec, Span, TenantKey, Time, UserKey};
+use std::sync::Arc;
 
 /// A plain congruential generator: simple enough to be restated wherever these traces are scored again.
 struct Draws(u64);
@@ -295,6 +296,23 @@ fn the_driven_world_is_the_scored_one() {
             );
         }
     }
+}
+
+/// Guarantee: what a configuration says of a service bounds the core's policies.
+#[test]
+fn a_configuration_bounds_the_core() {
+    let trace = flows(200);
+    let bounded = |min, max| {
+        let told = ServiceSpec { min, max, ..ServiceSpec::named(ServiceId(0), "told") };
+        let services = trace.services.iter().map(|n| (n.clone(), Arc::new(told.clone()))).collect();
+        let options = Options { services, ..options(10, 0, 1) };
+        replay_requests(PolicyName::Forerun, "forerun", &trace, &options, &mut |_| {}).expect("replays")
+    };
+    let (most, kept) = (bounded(0, 1), bounded(1, 3));
+    assert!(most.decisions.iter().all(|d| d.wanted <= 1), "{:?}", most.decisions);
+    let after_first =
+        |o: &Outcome, s| o.decisions.iter().filter(|d| d.service == ServiceId(s)).all(|d| d.wanted >= 1);
+    assert!(after_first(&kept, 0) && !kept.decisions.is_empty());
 }
 
 /// Guarantee: the world of minutes, worked by hand; and what it cannot do is said.

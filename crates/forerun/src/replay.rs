@@ -4,6 +4,7 @@ mod journal;
 mod print;
 mod progress;
 
+use crate::config::Config;
 use crate::failure::Failure;
 use clap::Args;
 use forerun_lab::{Capacity, Decision, LabError, Options, Outcome, PolicyName, World, write_decisions};
@@ -13,6 +14,7 @@ use forerun_trace::{
 };
 use forerun_types::{Span, Time};
 use progress::Progress;
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -58,7 +60,10 @@ pub(crate) struct ReplayArgs {
     /// What may exist at once: a number of instances, or bytes with their unit
     #[arg(long, value_name = "BYTES|N")]
     capacity: Option<String>,
-    /// GB-seconds that one cold start is worth
+    /// Services' classes, min, max and schedules (read as UTC) from a configuration, for the forerun policies
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// GB-seconds that one cold start is worth, where no class says otherwise
     #[arg(long, value_name = "X", default_value_t = 80.55)]
     cold_start_cost: f64,
     /// Learn before, score after: a part of the trace below 1, or a TIME
@@ -189,7 +194,13 @@ fn options(args: &ReplayArgs) -> Result<Options, Failure> {
             )
         }
     };
-    Ok(Options { world, only, seed: args.seed, ..Options::default() })
+    let services = match &args.config {
+        None => BTreeMap::new(),
+        Some(path) => {
+            Config::load(path)?.services.into_iter().map(|s| (s.spec.name.clone(), s.spec)).collect()
+        }
+    };
+    Ok(Options { world, only, services, seed: args.seed, ..Options::default() })
 }
 
 fn not_bytes(option: &str, text: &str) -> String {

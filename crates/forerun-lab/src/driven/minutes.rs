@@ -62,8 +62,7 @@ fn loads_of(
         let needed = needs[at].get(minute).copied().unwrap_or(0);
         if needed > 0 && !std::mem::replace(&mut fleet.services[at].known, true) {
             let memory_bytes = (app.memory_mb * 1e6).round() as u64;
-            let price = options.cold_start_gbs;
-            let spec = spec(service, app.name.clone(), memory_bytes, Span::ZERO, 1, price);
+            let spec = spec(service, app.name.clone(), memory_bytes, Span::ZERO, 1, options);
             fleet.tell(Event::Service(Arc::new(spec)), None, ends);
         }
         if fleet.services[at].known {

@@ -266,7 +266,7 @@ impl Drive<'_> {
         let memory_bytes = self.requests.memory_known[id.0 as usize];
         let name = self.requests.trace.services[id.0 as usize].clone();
         let world = &self.options.world;
-        Arc::new(spec(id, name, memory_bytes, world.start, world.per_instance, self.options.cold_start_gbs))
+        Arc::new(spec(id, name, memory_bytes, world.start, world.per_instance, self.options))
     }
 
     /// SplitMix64.
