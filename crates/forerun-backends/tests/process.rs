@@ -170,3 +170,28 @@ fn more_than_the_most_is_refused() {
         other => panic!("{other:?} instead of StartFailed"),
     }
 }
+
+#[test]
+fn instances_take_turns_at_a_port_of_their_own() {
+    let bench = Bench::new(&Processes { launcher: true }, "turns");
+    // A port that nobody has: bound once, and free again.
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port();
+    let fixed = || ServiceSpec { port: Some(port), ..bench.spec(&[]) };
+    bench.fails(fixed(), &[&format!("its port {port} is taken by another program")]);
+    drop(holder);
+    let first = bench.start(fixed());
+    assert!(matches!(bench.next(first), Event::Ready { address, .. } if address.port() == port));
+    let [second, third] = [bench.start(fixed()), bench.start(fixed())];
+    let late = bench.start(ServiceSpec { start_timeout: Span::from_millis(300), ..fixed() });
+    match bench.next(late) {
+        Event::StartFailed { why, .. } => assert!(why.contains("another instance had its port"), "{why}"),
+        other => panic!("{other:?} instead of StartFailed"),
+    }
+    bench.stop(second, Span::from_secs(10));
+    bench.stopped(second);
+    bench.has_processes(1);
+    bench.stop(first, Span::from_secs(10));
+    bench.stopped(first);
+    assert!(matches!(bench.next(third), Event::Ready { address, .. } if address.port() == port));
+}
