@@ -83,6 +83,7 @@ pub async fn run(options: Options, mut out: Option<&mut dyn Write>) -> Result<Re
         side.begin();
     }
     let mut screen = Screen::new();
+    let screen_was_live = screen.is_live();
     let mut watch = |passed: Span| {
         if screen.is_live() {
             let minute = act.race_minutes.0 as u64 + act.recorded(passed).0 / 60_000_000;
@@ -99,7 +100,9 @@ pub async fn run(options: Options, mut out: Option<&mut dyn Write>) -> Result<Re
     let act = report::services(&tallies, future.events.len() as u64, &act)
         .ok_or_else(|| DemoError::Data("the race had not two sides".to_owned()))?;
     if let Some(out) = &mut out {
-        writeln!(out, "{}", report::table(&act))?;
+        // A line between the race and its table, where there was a race to see.
+        let gap = if screen_was_live { "\n" } else { "" };
+        writeln!(out, "{gap}{}", report::table(&act))?;
         if failed > 0 {
             writeln!(out, "{failed} request(s) had no good answer; they count as requests, not as waits.\n")?;
         }

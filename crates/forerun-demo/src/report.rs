@@ -141,7 +141,8 @@ impl Report {
 
 /// How the race was made, to be read before its figures.
 pub(crate) fn preface(act: &Services, learned: &Learned, requests: usize) -> String {
-    let hours = |minutes: (usize, usize)| format!("{:02}:00-{:02}:00", minutes.0 / 60, minutes.1 / 60);
+    let clock = |minute: usize| format!("{:02}:{:02}", minute / 60, minute % 60);
+    let hours = |minutes: (usize, usize)| format!("{}-{}", clock(minutes.0), clock(minutes.1));
     let recorded = |gbs: f64| gbs * act.speedup as f64 / 3_600.0;
     format!(
         "\
@@ -171,7 +172,7 @@ Baseline  keep-alive={keep}: of the fixed times, the shortest that may use Forer
 pub(crate) fn table(act: &Act) -> String {
     let [baseline, forerun] = &act.runs[..] else { return String::new() };
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::NOTHING);
     table.set_header(["", &baseline.policy, &forerun.policy, "forerun / baseline"]);
     let ms = |seconds: f64| format!("{:.0} ms", seconds * 1e3);
     let gbh = |gbs: f64| format!("{:.2} GB-h", gbs * act.traffic.speedup as f64 / 3_600.0);
@@ -180,29 +181,25 @@ pub(crate) fn table(act: &Act) -> String {
     let row = |name: &str, of: &dyn Fn(&Scores) -> String, ratio: String| {
         [name.to_owned(), of(baseline), of(forerun), ratio]
     };
+    let over = |of: fn(&Scores) -> f64| format!("{:.2}", of(forerun) / of(baseline));
+    let wait = |name: &str, of: fn(&Scores) -> f64| row(name, &|s| ms(of(s)), over(of));
     table.add_row(row("requests", &|s| s.requests.to_string(), String::new()));
     table.add_row(row("cold starts", &|s| s.cold_starts.to_string(), cold));
-    table.add_row(row(
-        "wait, p99",
-        &|s| ms(s.added_wait_seconds.p99),
-        format!("{:.2}", act.wins.p99_wait_ratio),
-    ));
-    let mean = forerun.added_wait_seconds.mean / baseline.added_wait_seconds.mean;
-    table.add_row(row("wait, mean", &|s| ms(s.added_wait_seconds.mean), format!("{mean:.2}")));
-    table.add_row(row(
-        "memory",
-        &|s| gbh(s.memory_gb_seconds.total),
-        format!("{:.2}", act.wins.memory_ratio),
-    ));
+    table.add_row(wait("wait, mean", |s| s.added_wait_seconds.mean));
+    table.add_row(wait("wait, p95", |s| s.added_wait_seconds.p95));
+    table.add_row(wait("wait, p99", |s| s.added_wait_seconds.p99));
+    table.add_row(row("memory", &|s| gbh(s.memory_gb_seconds.total), over(|s| s.memory_gb_seconds.total)));
     table.add_row(row("of that idle", &|s| format!("{:.0}%", 100.0 * s.idle_waste_ratio), String::new()));
     table.add_row(row("instances started", &|s| s.instances_started.to_string(), String::new()));
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 3));
+        if at > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
-    format!(
-        "{table}\nWaits as measured at {}x; memory at recorded speed. GB are 10^9 bytes.\n",
-        act.traffic.speedup
-    )
+    let lines: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let notes = "memory at recorded speed. GB are 10^9 bytes.";
+    format!("{lines}\nWaits as measured at {}x; {notes}\n", act.traffic.speedup)
 }
 
 #[cfg(test)]
