@@ -23,6 +23,8 @@ pub struct SiteStatus {
     /// Bytes that instances count for, starting and draining ones included.
     pub memory_reserved_bytes: u64,
     pub instances: u32,
+    /// The price of memory at the margin: GB-seconds that a GB would save in an hour; 0 while there is room for all.
+    pub shadow_price: f64,
 }
 
 /// A service now, and since the start.

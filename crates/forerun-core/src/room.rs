@@ -11,8 +11,8 @@ pub(crate) struct Room {
     instances_max: u32,
     used: Resources,
     instances: u32,
-    /// Value per GB and hour of the best that found no room since the last time there was some, in thousandths of a
-    /// GB-second: the price of memory at the margin.
+    /// The price of memory at the margin: value per GB and hour, in thousandths of a GB-second, of the best that was
+    /// evicted or found no room since there was last room for all.
     shadow_price: i64,
 }
 
@@ -57,7 +57,7 @@ impl Room {
         room
     }
 
-    pub(crate) fn refused(&mut self, density: i64) {
+    pub(crate) fn at_the_margin(&mut self, density: i64) {
         self.shadow_price = self.shadow_price.max(density);
     }
 

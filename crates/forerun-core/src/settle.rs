@@ -79,10 +79,6 @@ impl<P: Policy> Core<P> {
         if !std::mem::take(&mut self.room_changed) {
             return;
         }
-        if self.short.is_empty() {
-            self.room.all_served();
-            return;
-        }
         let mut order: Vec<(Time, i64, ServiceId)> = self
             .short
             .iter()
@@ -106,6 +102,9 @@ impl<P: Policy> Core<P> {
         for (_, _, id) in order {
             self.short.remove(&id);
             self.settle(id, actions);
+        }
+        if self.short.is_empty() {
+            self.room.all_served();
         }
     }
 
@@ -230,6 +229,7 @@ impl<P: Policy> Core<P> {
             if value.saturating_add(margin) >= price {
                 break;
             }
+            self.room.at_the_margin(value.max(0));
             let lost = value.clamp(-1_000_000_000, 1_000_000_000).unsigned_abs();
             let reason = Reason::Evicted {
                 for_service: id,
@@ -242,7 +242,9 @@ impl<P: Policy> Core<P> {
             }
             self.drain(victim, StopWhy::Evicted, reason, actions);
         }
-        self.room.refused(price);
+        if price < BOUND_PRICE {
+            self.room.at_the_margin(price);
+        }
     }
 
     /// The room that there will be when all that is going is gone, and the held requests of others are served.

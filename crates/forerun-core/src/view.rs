@@ -56,7 +56,8 @@ pub struct SiteStatus {
     pub capacity: Resources,
     pub instances: u32,
     pub instances_max: u32,
-    /// Value per GB and hour, in thousandths of a GB-second, of the best that found no room: the price of memory.
+    /// The price of memory at the margin: value per GB and hour, in thousandths of a GB-second, of the best that was
+    /// evicted or found no room; 0 while there is room for all.
     pub shadow_price: i64,
     pub records_lost: u64,
 }

@@ -272,7 +272,15 @@ fn capacity_is_never_exceeded_and_the_least_valuable_goes() {
     world.request(B, Span::from_secs(1));
     world.hold(ServiceId(2), 1);
     assert_eq!((world.up(A), world.up(B), world.count("start")), (0, 1, 3), "{:?}", world.log);
-    assert!(world.core.site_status().instances <= 2);
+    let status = world.core.site_status();
+    assert!(status.instances <= 2 && status.shadow_price > 0, "{status:?}");
+    world.tell(Event::Site(site(9)));
+    world.pass(Span::from_secs(2));
+    assert_eq!(
+        (world.up(A), world.core.site_status().shadow_price),
+        (1, 0),
+        "with room for all memory has no price"
+    );
 }
 
 #[test]

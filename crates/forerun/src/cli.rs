@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Becomes an instance
     #[command(name = "__launch", hide = true)]
     Launch {
+        /// Open files that the instance may have before it asks for more
+        #[arg(long)]
+        open_files: Option<u64>,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },

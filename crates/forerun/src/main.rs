@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod failure;
+mod open_files;
 mod replay;
 mod terminal;
 

@@ -225,6 +225,7 @@ impl Source for ApiSource {
                 memory_capacity_bytes: limits.memory_bytes,
                 memory_reserved_bytes: used.memory_bytes,
                 instances: view.site.instances,
+                shadow_price: view.site.shadow_price as f64 / 1e3,
             }],
         }
     }

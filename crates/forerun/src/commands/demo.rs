@@ -2,6 +2,7 @@
 
 use crate::cli::DemoArgs;
 use crate::failure::Failure;
+use crate::open_files;
 use forerun_demo::Options;
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 /// # Errors
 /// What kept it from being played.
 pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -7,6 +7,7 @@ mod up;
 
 use crate::cli::Command;
 use crate::failure::Failure;
+use crate::open_files;
 use std::io::Write;
 
 /// Runs a command; what it prints for people and programs goes to `out`.
@@ -19,8 +20,11 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         Command::Fixture { flags } => demo::fixture(flags),
         Command::Up(args) => up::run(&args, out),
         Command::Reaper => forerun_backends::reaper_main(),
-        // The arguments before the instance's own command: the program and `__launch`.
-        Command::Launch { .. } => forerun_backends::launcher_main(2),
+        Command::Launch { open_files, command } => {
+            open_files::set(open_files);
+            // What stands before the instance's own command is not its.
+            forerun_backends::launcher_main(std::env::args_os().count().saturating_sub(command.len()))
+        }
         Command::Replay(args) => crate::replay::run(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Config(command) => config::run(&command, out),

@@ -86,7 +86,12 @@ fn table(status: &Status) -> String {
         };
         let reserved = bytes(site.memory_reserved_bytes);
         let plural = if site.instances == 1 { "" } else { "s" };
-        text += &format!("{}: {} instance{plural}, {reserved}{of} reserved\n", site.name, site.instances);
+        let price = match site.shadow_price {
+            price if price > 0.0 => format!(", full: a GB more would save {price:.1} GB-s an hour"),
+            _ => String::new(),
+        };
+        text +=
+            &format!("{}: {} instance{plural}, {reserved}{of} reserved{price}\n", site.name, site.instances);
     }
     let headers = [
         "SERVICE",
@@ -174,6 +179,7 @@ mod tests {
                 memory_capacity_bytes: 8_000_000_000,
                 memory_reserved_bytes: 512_000_000,
                 instances: 1,
+                shadow_price: 0.0,
             }],
             services: vec![
                 ServiceStatus {

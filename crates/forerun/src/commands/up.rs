@@ -3,6 +3,7 @@
 use crate::cli::UpArgs;
 use crate::config::{Config, FILE};
 use crate::failure::Failure;
+use crate::open_files;
 use forerun_api::Api;
 use forerun_backends::{Backend, ProcessBackend, ProcessSettings};
 use forerun_engine::live::{Engine, Settings};
@@ -24,11 +25,13 @@ pub(crate) fn run(args: &UpArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let path = args.file.config.clone().unwrap_or_else(|| PathBuf::from(FILE));
     let config = Config::load(&path)?;
     log();
+    let files_before = open_files::raise();
+    open_files::check(config.router.limits.connections_max);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::Running(format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(serve(config, out))
+    runtime.block_on(serve(config, files_before, out))
 }
 
 fn log() {
@@ -42,10 +45,11 @@ fn log() {
         .try_init();
 }
 
-async fn serve(config: Config, out: &mut dyn Write) -> Result<(), Failure> {
+async fn serve(config: Config, files_before: Option<u64>, out: &mut dyn Write) -> Result<(), Failure> {
     let api_listen = config.api.listen;
     let services = config.services.len();
-    let engine = Engine::start(settings(config)?).await.map_err(|e| Failure::Running(e.to_string()))?;
+    let engine =
+        Engine::start(settings(config, files_before)?).await.map_err(|e| Failure::Running(e.to_string()))?;
     let api = match Api::start(api_listen, Arc::new(engine.api_source())).await {
         Ok(api) => api,
         Err(error) => {
@@ -83,7 +87,7 @@ async fn end_told() -> Result<&'static str, Failure> {
     })
 }
 
-fn settings(config: Config) -> Result<Settings, Failure> {
+fn settings(config: Config, files_before: Option<u64>) -> Result<Settings, Failure> {
     let site: SiteSpec = config
         .sites
         .first()
@@ -104,20 +108,23 @@ fn settings(config: Config) -> Result<Settings, Failure> {
         journal_bytes_max: config.store.journal_bytes_max,
         listen: config.router.listen.into(),
         router_limits: config.router.limits,
-        backends: Box::new(|sink, folder: &Path| {
-            let process = ProcessBackend::new(process_settings(folder), sink)?;
+        backends: Box::new(move |sink, folder: &Path| {
+            let process = ProcessBackend::new(process_settings(folder, files_before), sink)?;
             Ok(vec![Arc::new(process) as Arc<dyn Backend>])
         }),
         learned: None,
     })
 }
 
-/// Instances end with this process, and so does all that they started: see the process backend.
-fn process_settings(folder: &Path) -> ProcessSettings {
-    let this = |command: &str| Some(vec!["/proc/self/exe".to_owned(), command.to_owned()]);
+/// Instances end with this process, and so does all that they started: see the process backend. Those limits that
+/// Forerun has raised for itself are as before for them.
+fn process_settings(folder: &Path, files_before: Option<u64>) -> ProcessSettings {
+    let this = |command: &str| vec!["/proc/self/exe".to_owned(), command.to_owned()];
+    let mut launcher = this("__launch");
+    launcher.extend(files_before.map(|files| format!("--open-files={files}")));
     ProcessSettings {
-        reaper_command: this("__reaper"),
-        launcher_command: this("__launch"),
+        reaper_command: Some(this("__reaper")),
+        launcher_command: Some(launcher),
         state_folder: Some(folder.to_owned()),
         limit_memory: true,
         ..ProcessSettings::default()
