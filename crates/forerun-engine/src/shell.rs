@@ -70,6 +70,7 @@ pub struct Shell<C, D, B, R> {
     services: Vec<Arc<ServiceRoute>>,
     table_generation: Generation,
     table_changed: bool,
+    withholding: bool,
     actions: Vec<Action>,
     scratch: Vec<u8>,
     meter: Meter,
@@ -98,6 +99,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             services: Vec::new(),
             table_generation: Generation(0),
             table_changed: false,
+            withholding: false,
             actions: Vec::new(),
             scratch: Vec::new(),
             meter: Meter::default(),
@@ -107,6 +109,20 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         shell.flushed = shell.now;
         shell.begin_segment();
         shell
+    }
+
+    /// The events by which a life begins. Routers see what they amount to, and no table in between: an old one that
+    /// was restored, or one with half of the services, would send requests to where they do not belong.
+    pub fn begin(&mut self, events: &[Event]) {
+        self.withholding = true;
+        for event in events {
+            self.handle(event);
+        }
+        self.withholding = false;
+        // Also a world without services is a table, and by its generation no longer none.
+        self.table_generation = self.table_generation.max(Generation(1));
+        self.table_changed = true;
+        self.publish();
     }
 
     /// One event from outside: stamped, decided, carried out, journaled.
@@ -232,6 +248,9 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
     }
 
     fn publish(&mut self) {
+        if self.withholding {
+            return;
+        }
         if std::mem::take(&mut self.table_changed) {
             let table = RouteTable { generation: self.table_generation, services: self.services.clone() };
             self.ports.routers.publish(Arc::new(table));

@@ -5,7 +5,7 @@
 //! - `upstream`: `upstream-connect`, `upstream-closed`, `upstream-protocol` (502), `upstream-connect-timeout`,
 //!   `upstream-timeout` (504);
 //! - `internal`, each a 503 with `retry-after`: `hold-requests`, `hold-bytes`, `hold-timeout`, `unavailable`,
-//!   `shutting-down`.
+//!   `starting`, `shutting-down`.
 //!
 //! `upstream-connect`, `upstream-connect-timeout` and `upstream-closed` come only once no other instance may or can
 //! take the request.
@@ -82,6 +82,11 @@ impl Fault {
 
     pub(crate) fn shutting_down() -> Self {
         Self::later("shutting-down", "forerun is shutting down".to_owned(), Span::from_secs(5))
+    }
+
+    /// No table has come yet.
+    pub(crate) fn starting() -> Self {
+        Self::later("starting", "forerun is starting".to_owned(), Span::from_secs(1))
     }
 
     /// Nobody will read it.

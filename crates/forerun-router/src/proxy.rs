@@ -13,7 +13,7 @@ use crate::tunnel;
 use crate::upstream::{self, Failed, Lease, SendError};
 use crate::visit::Visit;
 use forerun_route::action_template;
-use forerun_types::{Activity, UserKey};
+use forerun_types::{Activity, Generation, UserKey};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, EXPECT, HOST, HeaderValue};
 use hyper::http::uri::PathAndQuery;
@@ -89,8 +89,11 @@ fn find(
         Fault::client(StatusCode::BAD_REQUEST, "bad-request", "the host header is not plain ASCII")
     })?;
     let path = request.uri().path();
-    match core.table.load().find(name, path) {
+    let table = core.table.load();
+    match table.find(name, path) {
         Some(entry) => Ok((entry, host)),
+        // Nobody may conclude from this that there is no such service.
+        None if table.generation == Generation(0) => Err(Fault::starting()),
         None => {
             core.totals.unknown.fetch_add(1, Ordering::Relaxed);
             Err(Fault::no_service(name, path))

@@ -39,7 +39,7 @@ pub struct Router;
 
 impl Router {
     /// Listens, and tells the engine so. Until the first [`RouterHandle::publish`] every request is answered with
-    /// 404. Must be called within a tokio runtime, on which the router then lives.
+    /// 503. Must be called within a tokio runtime, on which the router then lives.
     ///
     /// # Errors
     /// [`RouterError`]: limits that make no sense, an address that is taken, no runtime.

@@ -173,6 +173,10 @@ impl Engine {
             .name("engine".to_owned())
             .spawn(move || drive(shell, &inbox, first, publisher, offsets, observer))
             .map_err(StartError::Thread)?;
+        // Whoever is told that it runs may ask at once.
+        while published.with(|view| view.is_none()) && !thread.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         Ok(Engine { router, metrics, up, published, backends, thread, drain_max, state })
     }
 
@@ -313,6 +317,12 @@ fn drive(
     mut offsets: Offsets,
     mut observer: Observer,
 ) {
+    for event in &first {
+        if let Event::Service(spec) = event {
+            observer.service(spec);
+        }
+    }
+    shell.begin(&first);
     let mut handle = |shell: &mut LiveShell, event: &Event| {
         if let Event::Service(spec) = event {
             observer.service(spec);
@@ -320,9 +330,6 @@ fn drive(
         observer.event(event, |instance| shell.meter().service_of(instance));
         shell.handle(event);
     };
-    for event in first {
-        handle(&mut shell, &event);
-    }
     while !shell.finished() {
         shell.pass();
         offsets.tell(&mut shell);

@@ -226,5 +226,5 @@ fn a_socket_that_is_bound_already_is_used() {
     assert_eq!(router.address(), address);
     let mut client = Client::connect(address);
     client.reader.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("send");
-    assert_eq!(client.reply().expect("answer").reason(), "no-service");
+    assert_eq!(client.reply().expect("answer").reason(), "starting");
 }
