@@ -110,7 +110,7 @@ fn begin(
 ) -> (Visit, UserKey) {
     let now = core.now();
     let address = headers::client_address(request.headers(), client.address, core.limits.trust_forwarded);
-    let user = user_key(&core.secret, &entry.route.spec, request.headers(), address);
+    let user = user_key(&core.secret, &entry.spec, request.headers(), address);
     let template = action_template(request.method().as_str(), request.uri().path());
     let (action, name) = entry.service.name_action(template);
     let activity = Activity {
@@ -309,7 +309,7 @@ impl Asked {
                 format!("did not answer within {}", limits.response_timeout),
             ),
         };
-        let service = &self.entry.route.spec.name;
+        let service = &self.entry.spec.name;
         Fault::upstream(status, reason, format!("the instance of service {service} {what}"))
     }
 }

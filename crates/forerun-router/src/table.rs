@@ -5,23 +5,25 @@ use crate::identity::{group_key, tenant_key};
 use crate::service::Service;
 use crate::stats::ServiceStats;
 use forerun_route::Classifier;
-use forerun_types::{Generation, GroupKey, RouteTable, ServiceId, ServiceRoute, TenantKey};
+use forerun_types::{
+    Generation, GroupKey, RouteTable, ServiceId, ServiceRoute, ServiceSpec, TenantKey, Time,
+};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 /// A service in a table, with what stays the same until its description changes.
 pub(crate) struct Entry {
-    pub(crate) route: Arc<ServiceRoute>,
+    pub(crate) spec: Arc<ServiceSpec>,
     pub(crate) tenant: TenantKey,
     pub(crate) group: GroupKey,
     pub(crate) service: Arc<Service>,
 }
 
 impl Entry {
-    fn new(route: Arc<ServiceRoute>, service: Arc<Service>) -> Self {
-        let tenant = tenant_key(&route.spec.tenant);
-        let group = group_key(route.spec.group.as_deref());
-        Self { route, tenant, group, service }
+    fn new(spec: Arc<ServiceSpec>, service: Arc<Service>) -> Self {
+        let tenant = tenant_key(&spec.tenant);
+        let group = group_key(spec.group.as_deref());
+        Self { spec, tenant, group, service }
     }
 
     fn id(&self) -> ServiceId {
@@ -29,7 +31,21 @@ impl Entry {
     }
 
     fn stats(&self) -> ServiceStats {
-        self.service.stats(&self.route.spec.name, &self.route.spec.sla.name)
+        self.service.stats(&self.spec.name, &self.spec.sla.name)
+    }
+}
+
+/// What tables have in common while no description changes: instances that come and go are the services' own.
+#[derive(Default)]
+struct Catalogue {
+    classifier: Classifier,
+    /// In order of ids.
+    entries: Vec<Arc<Entry>>,
+}
+
+impl Catalogue {
+    fn place(&self, id: ServiceId) -> Option<usize> {
+        self.entries.binary_search_by_key(&id, |entry| entry.id()).ok()
     }
 }
 
@@ -37,43 +53,33 @@ impl Entry {
 #[derive(Default)]
 pub(crate) struct Snapshot {
     pub(crate) generation: Generation,
-    classifier: Arc<Classifier>,
-    /// In order of ids.
-    pub(crate) entries: Vec<Arc<Entry>>,
+    catalogue: Arc<Catalogue>,
 }
 
 impl Snapshot {
     pub(crate) fn find(&self, host: &str, path: &str) -> Option<Arc<Entry>> {
-        let id = self.classifier.classify(host, path)?;
-        self.get(id).map(Arc::clone)
+        let id = self.catalogue.classifier.classify(host, path)?;
+        self.catalogue.place(id).map(|at| Arc::clone(&self.catalogue.entries[at]))
     }
 
-    fn get(&self, id: ServiceId) -> Option<&Arc<Entry>> {
-        self.entries.binary_search_by_key(&id, |entry| entry.id()).ok().map(|at| &self.entries[at])
-    }
-
-    /// The index of the rules, made anew only when a description has changed.
-    fn classifier_for(&self, table: &RouteTable) -> Arc<Classifier> {
-        let same = table.services.len() == self.entries.len()
-            && table
-                .services
-                .iter()
-                .zip(&self.entries)
-                .all(|(new, old)| Arc::ptr_eq(&new.spec, &old.route.spec));
-        if same { Arc::clone(&self.classifier) } else { Arc::new(Classifier::new(table)) }
+    fn entries(&self) -> &[Arc<Entry>] {
+        &self.catalogue.entries
     }
 }
 
 /// What publishing one table after the other needs to remember.
 #[derive(Default)]
 pub(crate) struct Publisher {
+    /// The last table's, beside the entries made of them.
+    routes: Vec<Arc<ServiceRoute>>,
     /// Services that have left the table with requests still in flight.
     leaving: BTreeMap<ServiceId, Arc<Entry>>,
 }
 
 /// Puts a table in use. One that is older than the last changes nothing.
 ///
-/// Only services whose entry is another `Arc` than before are looked at.
+/// Only services whose entry is another `Arc` than before are looked at, and while no description is another, what
+/// is made of all of them stays: instances come and go many times a second among thousands of services.
 pub(crate) fn publish(core: &Arc<Core>, table: &RouteTable) {
     let mut publisher = core.publisher.lock().unwrap_or_else(PoisonError::into_inner);
     let old = core.table.load_full();
@@ -82,30 +88,70 @@ pub(crate) fn publish(core: &Arc<Core>, table: &RouteTable) {
         return;
     }
     let now = core.now();
-    let mut entries = Vec::with_capacity(table.services.len());
-    for route in &table.services {
-        let before = old.get(route.spec.id);
-        if let Some(entry) = before.filter(|entry| Arc::ptr_eq(&entry.route, route)) {
-            entries.push(Arc::clone(entry));
-            continue;
+    let catalogue = match publisher.changed(table) {
+        Some(changed) => {
+            for at in changed {
+                let route = &table.services[at];
+                let service = &old.entries()[at].service;
+                service.set_route(core, Some(Arc::clone(route)), table.generation, now);
+                publisher.routes[at] = Arc::clone(route);
+            }
+            Arc::clone(&old.catalogue)
         }
-        let returning = publisher.leaving.remove(&route.spec.id);
-        let service = before
-            .or(returning.as_ref())
-            .map_or_else(|| Arc::new(Service::new(route.spec.id)), |entry| Arc::clone(&entry.service));
-        service.set_route(core, Some(Arc::clone(route)), table.generation, now);
-        entries.push(Arc::new(Entry::new(Arc::clone(route), service)));
-    }
-    entries.sort_by_key(|entry| entry.id());
-    entries.dedup_by_key(|entry| entry.id());
-    let classifier = old.classifier_for(table);
-    let new = Snapshot { generation: table.generation, classifier, entries };
-    for entry in old.entries.iter().filter(|entry| new.get(entry.id()).is_none()) {
-        entry.service.set_route(core, None, table.generation, now);
-        publisher.leaving.insert(entry.id(), Arc::clone(entry));
-    }
+        None => Arc::new(publisher.rebuild(core, &old.catalogue, table, now)),
+    };
     publisher.leaving.retain(|_, entry| !entry.service.is_over());
-    core.table.store(Arc::new(new));
+    core.table.store(Arc::new(Snapshot { generation: table.generation, catalogue }));
+}
+
+impl Publisher {
+    /// The places of services that are routed otherwise than before; nothing if services came, went or are described
+    /// otherwise.
+    fn changed(&self, table: &RouteTable) -> Option<Vec<usize>> {
+        if table.services.len() != self.routes.len() {
+            return None;
+        }
+        let pairs = self.routes.iter().zip(&table.services).enumerate();
+        let others = pairs.filter(|(_, (old, new))| !Arc::ptr_eq(old, new));
+        others.map(|(at, (old, new))| Arc::ptr_eq(&old.spec, &new.spec).then_some(at)).collect()
+    }
+
+    fn rebuild(&mut self, core: &Arc<Core>, old: &Catalogue, table: &RouteTable, now: Time) -> Catalogue {
+        let mut routes = table.services.clone();
+        routes.sort_by_key(|route| route.spec.id);
+        routes.dedup_by_key(|route| route.spec.id);
+        let entries =
+            routes.iter().map(|route| self.entry(core, old, route, table.generation, now)).collect();
+        let new = Catalogue { classifier: Classifier::new(table), entries };
+        for entry in old.entries.iter().filter(|entry| new.place(entry.id()).is_none()) {
+            entry.service.set_route(core, None, table.generation, now);
+            self.leaving.insert(entry.id(), Arc::clone(entry));
+        }
+        self.routes = routes;
+        new
+    }
+
+    /// The entry for a route, with the service brought up to date.
+    fn entry(
+        &mut self,
+        core: &Arc<Core>,
+        old: &Catalogue,
+        route: &Arc<ServiceRoute>,
+        generation: Generation,
+        now: Time,
+    ) -> Arc<Entry> {
+        let before = old.place(route.spec.id);
+        let is_same = before.is_some_and(|at| Arc::ptr_eq(&self.routes[at], route));
+        let before =
+            before.map(|at| Arc::clone(&old.entries[at])).or_else(|| self.leaving.remove(&route.spec.id));
+        let service = match &before {
+            Some(entry) if is_same => return Arc::clone(entry),
+            Some(entry) => Arc::clone(&entry.service),
+            None => Arc::new(Service::new(route.spec.id)),
+        };
+        service.set_route(core, Some(Arc::clone(route)), generation, now);
+        Arc::new(Entry::new(Arc::clone(&route.spec), service))
+    }
 }
 
 /// Every service with something to tell, in order of ids.
@@ -113,7 +159,7 @@ pub(crate) fn stats(core: &Core) -> Vec<ServiceStats> {
     let publisher = core.publisher.lock().unwrap_or_else(PoisonError::into_inner);
     let table = core.table.load();
     let mut stats: Vec<_> =
-        table.entries.iter().chain(publisher.leaving.values()).map(|entry| entry.stats()).collect();
+        table.entries().iter().chain(publisher.leaving.values()).map(|entry| entry.stats()).collect();
     stats.sort_by_key(|service| service.id);
     stats
 }
@@ -122,6 +168,6 @@ pub(crate) fn stats(core: &Core) -> Vec<ServiceStats> {
 pub(crate) fn services(core: &Core) -> Vec<Arc<Service>> {
     let publisher = core.publisher.lock().unwrap_or_else(PoisonError::into_inner);
     let table = core.table.load();
-    let entries = table.entries.iter().chain(publisher.leaving.values());
+    let entries = table.entries().iter().chain(publisher.leaving.values());
     entries.map(|entry| Arc::clone(&entry.service)).collect()
 }
