@@ -9,4 +9,4 @@ mod wire;
 
 pub use metrics::{InstanceState, Metrics, Outcome};
 pub use server::{Api, ApiError, Health, Source};
-pub use wire::{Instances, NextChange, ServiceStatus, SiteStatus, Status, Waits};
+pub use wire::{Instances, JournalStatus, NextChange, ServiceStatus, SiteStatus, Status, Waits};

@@ -137,6 +137,8 @@ pub struct Metrics {
     invariants: Bounded<InvariantLabels, Counter>,
     lost_records: Counter,
     journal_bytes: Gauge,
+    journal_errors: Counter,
+    journal_lost_steps: Counter,
     learning_bytes: Gauge,
 }
 
@@ -218,6 +220,8 @@ impl Metrics {
             invariants,
             lost_records: plain.lost_records,
             journal_bytes: plain.journal_bytes,
+            journal_errors: plain.journal_errors,
+            journal_lost_steps: plain.journal_lost_steps,
             learning_bytes: plain.learning_bytes,
         }
     }
@@ -305,6 +309,12 @@ impl Metrics {
         self.lost_records.inc_by(count);
     }
 
+    /// The journal failed so often more, and so many more steps are lost to it.
+    pub fn journal_failed(&self, errors: u64, steps_lost: u64) {
+        self.journal_errors.inc_by(errors);
+        self.journal_lost_steps.inc_by(steps_lost);
+    }
+
     /// Size of the journal on disk.
     pub fn set_journal_bytes(&self, bytes: u64) {
         self.journal_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -331,6 +341,8 @@ impl Metrics {
 struct Plain {
     lost_records: Counter,
     journal_bytes: Gauge,
+    journal_errors: Counter,
+    journal_lost_steps: Counter,
     learning_bytes: Gauge,
 }
 
@@ -339,6 +351,8 @@ impl Plain {
         let plain = Self {
             lost_records: Counter::default(),
             journal_bytes: Gauge::default(),
+            journal_errors: Counter::default(),
+            journal_lost_steps: Counter::default(),
             learning_bytes: Gauge::default(),
         };
         registry.register(
@@ -347,6 +361,16 @@ impl Plain {
             plain.lost_records.clone(),
         );
         registry.register("journal_bytes", "Size of the journal on disk", plain.journal_bytes.clone());
+        registry.register(
+            "journal_errors",
+            "How often the journal could not be written",
+            plain.journal_errors.clone(),
+        );
+        registry.register(
+            "journal_lost_steps",
+            "Steps that the journal does not hold because the disk failed",
+            plain.journal_lost_steps.clone(),
+        );
         registry.register("learning_bytes", "Memory of what was learned", plain.learning_bytes.clone());
         plain
     }
@@ -382,6 +406,7 @@ mod tests {
         metrics.invariant_violated("capacity");
         metrics.records_lost(7);
         metrics.set_journal_bytes(10);
+        metrics.journal_failed(2, 300);
         metrics.set_learning_bytes(20);
         let text = metrics.render();
         for line in [
@@ -398,6 +423,8 @@ mod tests {
             "forerun_invariant_violations_total{invariant=\"capacity\"} 1",
             "forerun_lost_records_total 7",
             "forerun_journal_bytes 10",
+            "forerun_journal_errors_total 2",
+            "forerun_journal_lost_steps_total 300",
             "forerun_learning_bytes 20",
             "# EOF",
         ] {

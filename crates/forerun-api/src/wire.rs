@@ -12,6 +12,19 @@ pub struct Status {
     pub sites: Vec<SiteStatus>,
     /// In order of the configuration.
     pub services: Vec<ServiceStatus>,
+    #[serde(default)]
+    pub journal: JournalStatus,
+}
+
+/// The journal of what happened and was decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalStatus {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Steps since the start that no segment holds, because the disk failed.
+    pub steps_lost: u64,
+    /// Why it cannot be written now; `null` while it can.
+    pub broken: Option<String>,
 }
 
 /// A site's capacity and what is reserved of it.

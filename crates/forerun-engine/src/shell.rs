@@ -65,6 +65,10 @@ pub struct Shell<C, D, B, R> {
     buffer: Vec<u8>,
     flushed: Time,
     retry_at: Time,
+    /// A new segment has been begun after a failure; whether the disk took it is not known yet.
+    retrying: bool,
+    /// Steps recorded since the disk was last seen to be good.
+    unconfirmed: u64,
     ticked: Time,
     now: Time,
     services: Vec<Arc<ServiceRoute>>,
@@ -94,6 +98,8 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             buffer: Vec::new(),
             flushed: Time::default(),
             retry_at: Time::default(),
+            retrying: false,
+            unconfirmed: 0,
             ticked: Time::default(),
             now: Time::default(),
             services: Vec::new(),
@@ -258,7 +264,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
     }
 
     fn record(&mut self, event: &Event, actions: &[Action]) {
-        if self.state.broken.is_some() {
+        if self.state.broken.is_some() && !self.retrying {
             self.state.steps_lost += 1;
             return;
         }
@@ -267,6 +273,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         encode_step(self.now, event, hash, &mut self.buffer);
         self.segment_bytes += (self.buffer.len() - before) as u64;
         self.state.steps += 1;
+        self.unconfirmed += 1;
         if self.buffer.len() >= BATCH_BYTES {
             self.write_out();
         }
@@ -284,25 +291,38 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
     /// Writes out what was gathered and looks at how the disk is doing.
     pub fn flush(&mut self) {
         self.flushed = self.now;
-        if self.state.broken.is_none() {
+        let writing = self.state.broken.is_none() || self.retrying;
+        if writing {
             self.write_out();
             self.ports.disk.order(DiskOrder::Sync);
         }
         match self.ports.disk.health() {
-            DiskHealth::Broken(why) if self.state.broken.is_none() => {
-                tracing::error!(%why, "the journal cannot be written; decisions go on, learning since the last flush would be lost in a crash");
-                self.state.errors += 1;
-                self.state.broken = Some(why);
-                self.buffer.clear();
-                self.retry_at = self.now + JOURNAL_RETRY;
+            DiskHealth::Broken(why) if writing => self.journal_broke(why),
+            DiskHealth::Good if writing => {
+                self.unconfirmed = 0;
+                if std::mem::take(&mut self.retrying) {
+                    self.state.broken = None;
+                    let lost = self.state.steps_lost;
+                    tracing::info!(lost, segment = self.state.segment, "the journal is written again");
+                }
             }
-            _ if self.state.broken.is_some() && self.now >= self.retry_at => {
-                self.retry_at = self.now + JOURNAL_RETRY;
-                self.state.broken = None;
+            _ if self.now >= self.retry_at => {
+                self.retrying = true;
                 self.begin_segment();
             }
             _ => {}
         }
+    }
+
+    fn journal_broke(&mut self, why: String) {
+        tracing::error!(%why, "the journal cannot be written; decisions go on, learning since the last flush would be lost in a crash");
+        self.retrying = false;
+        self.state.errors += 1;
+        // At most: a part of them may have reached the disk.
+        self.state.steps_lost += std::mem::take(&mut self.unconfirmed);
+        self.state.broken = Some(why);
+        self.buffer.clear();
+        self.retry_at = self.now + JOURNAL_RETRY;
     }
 
     /// A new segment, opened by a snapshot; the oldest go when all together are too large.

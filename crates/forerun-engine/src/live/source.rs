@@ -2,8 +2,8 @@
 
 use super::publish::{Published, View};
 use forerun_api::{
-    Health, InstanceState as StateLabel, Instances, Metrics, NextChange, Outcome as OutcomeLabel,
-    ServiceStatus, SiteStatus, Source, Status, Waits,
+    Health, InstanceState as StateLabel, Instances, JournalStatus, Metrics, NextChange,
+    Outcome as OutcomeLabel, ServiceStatus, SiteStatus, Source, Status, Waits,
 };
 use forerun_core::InstanceState;
 use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats};
@@ -64,6 +64,8 @@ struct Told {
     cold_starts: BTreeMap<ServiceId, u64>,
     idle: BTreeMap<ServiceId, f64>,
     decisions: BTreeMap<(&'static str, &'static str), u64>,
+    journal_errors: u64,
+    journal_steps_lost: u64,
 }
 
 /// The API's source over a running engine.
@@ -132,6 +134,10 @@ impl ApiSource {
             let before = told.decisions.insert(key, count).unwrap_or(0);
             self.metrics.decisions(key.0, key.1, count.saturating_sub(before));
         }
+        let (errors, lost) = (view.journal.errors, view.journal.steps_lost);
+        let errors_before = std::mem::replace(&mut told.journal_errors, errors);
+        let lost_before = std::mem::replace(&mut told.journal_steps_lost, lost);
+        self.metrics.journal_failed(errors.saturating_sub(errors_before), lost.saturating_sub(lost_before));
         self.metrics.set_journal_bytes(view.journal.bytes);
     }
 
@@ -220,6 +226,11 @@ impl Source for ApiSource {
             at: view.at.as_secs_f64(),
             uptime_seconds: self.began.elapsed().as_secs_f64(),
             services: services.collect(),
+            journal: JournalStatus {
+                bytes: view.journal.bytes,
+                steps_lost: view.journal.steps_lost,
+                broken: view.journal.broken.clone(),
+            },
             sites: vec![SiteStatus {
                 name: SITE.to_owned(),
                 memory_capacity_bytes: limits.memory_bytes,

@@ -93,6 +93,10 @@ fn table(status: &Status) -> String {
         text +=
             &format!("{}: {} instance{plural}, {reserved}{of} reserved{price}\n", site.name, site.instances);
     }
+    if let Some(why) = &status.journal.broken {
+        let lost = status.journal.steps_lost;
+        text += &format!("the journal cannot be written: {why}; {lost} steps are not in it\n");
+    }
     let headers = [
         "SERVICE",
         "MODE",
