@@ -187,9 +187,8 @@ impl Forecast {
         let Some((model, pool, mixers)) = self.parts(id) else { return Time::NEVER };
         let needed = model.needed as usize;
         let mut again = Time::NEVER;
-        for (j, level) in model.levels.iter_mut().enumerate().skip(needed) {
+        for (level, tail) in model.levels.iter_mut().skip(needed).zip(users::poisson_tails(expected)) {
             level.age(now, pool, mixers);
-            let tail = users::poisson_tail(expected, (j - needed + 1) as u32);
             let (chances, next) = level.chances(now, lead, tail, pool, mixers);
             again = again.min(next);
             out.push(chances);

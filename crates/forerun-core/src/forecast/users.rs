@@ -68,19 +68,17 @@ impl ExpectedUsers {
     }
 }
 
-/// The chance that a Poisson variable of this mean is at least `least`.
-#[must_use]
-pub fn poisson_tail(mean: f64, least: u32) -> f64 {
-    if mean <= 0.0 {
-        return 0.0;
-    }
-    let mut term = libm::exp(-mean);
+/// The chances that a Poisson variable of this mean is at least 1, 2, 3, ...
+pub fn poisson_tails(mean: f64) -> impl Iterator<Item = f64> {
+    let mean = mean.max(0.0);
+    let mut term = if mean > 0.0 { libm::exp(-mean) } else { 1.0 };
     let mut below = term;
-    for i in 1..least.min(64) {
-        term *= mean / f64::from(i);
+    (1..).map(move |least| {
+        let tail = (1.0 - below).clamp(0.0, 1.0);
+        term *= mean / f64::from(least);
         below += term;
-    }
-    (1.0 - below).clamp(0.0, 1.0)
+        tail
+    })
 }
 
 #[cfg(test)]
@@ -88,10 +86,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn poisson_tails() {
-        assert_eq!(poisson_tail(0.0, 1), 0.0);
-        assert!((poisson_tail(1.0, 1) - 0.632_120_558_8).abs() < 1e-9);
-        assert!((poisson_tail(2.0, 2) - 0.593_994_150_3).abs() < 1e-9);
+    fn tails_of_a_poisson() {
+        for (mean, least, tail) in
+            [(0.0, 1, 0.0), (1.0, 1, 0.632_120_558_8), (2.0, 2, 0.593_994_150_3), (0.5, 3, 0.014_387_677_97)]
+        {
+            let got = poisson_tails(mean).nth(least - 1).unwrap();
+            assert!((got - tail).abs() < 1e-9, "{mean} {least}: {got}");
+        }
     }
 
     #[test]
