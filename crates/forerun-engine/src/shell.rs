@@ -71,8 +71,8 @@ pub struct Shell<C, D, B, R> {
     unconfirmed: u64,
     ticked: Time,
     now: Time,
-    services: Vec<Arc<ServiceRoute>>,
-    table_generation: Generation,
+    /// Changed in place unless a router has kept it: a copy would touch every service for each change.
+    table: Arc<RouteTable>,
     table_changed: bool,
     withholding: bool,
     actions: Vec<Action>,
@@ -102,8 +102,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             unconfirmed: 0,
             ticked: Time::default(),
             now: Time::default(),
-            services: Vec::new(),
-            table_generation: Generation(0),
+            table: Arc::default(),
             table_changed: false,
             withholding: false,
             actions: Vec::new(),
@@ -126,7 +125,8 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         }
         self.withholding = false;
         // Also a world without services is a table, and by its generation no longer none.
-        self.table_generation = self.table_generation.max(Generation(1));
+        let table = Arc::make_mut(&mut self.table);
+        table.generation = table.generation.max(Generation(1));
         self.table_changed = true;
         self.publish();
     }
@@ -231,25 +231,26 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
     }
 
     fn route(&mut self, generation: Generation, service: ServiceId, route: Option<&Arc<ServiceRoute>>) {
-        let at = self.services.binary_search_by_key(&service, |s| s.spec.id);
+        let at = self.table.services.binary_search_by_key(&service, |s| s.spec.id);
         // A router answers that an instance has quiesced only if it had it in a table: none may come and go unseen.
         if self.table_changed
             && let Ok(at) = at
         {
             let listed = |i| route.is_some_and(|r| r.instances.iter().any(|other| other.instance == i));
-            if self.services[at].instances.iter().any(|i| !listed(i.instance)) {
+            if self.table.services[at].instances.iter().any(|i| !listed(i.instance)) {
                 self.publish();
             }
         }
+        let table = Arc::make_mut(&mut self.table);
         match (at, route) {
-            (Ok(at), Some(route)) => self.services[at] = Arc::clone(route),
-            (Err(at), Some(route)) => self.services.insert(at, Arc::clone(route)),
+            (Ok(at), Some(route)) => table.services[at] = Arc::clone(route),
+            (Err(at), Some(route)) => table.services.insert(at, Arc::clone(route)),
             (Ok(at), None) => {
-                self.services.remove(at);
+                table.services.remove(at);
             }
             (Err(_), None) => {}
         }
-        self.table_generation = generation;
+        table.generation = generation;
         self.table_changed = true;
     }
 
@@ -258,8 +259,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             return;
         }
         if std::mem::take(&mut self.table_changed) {
-            let table = RouteTable { generation: self.table_generation, services: self.services.clone() };
-            self.ports.routers.publish(Arc::new(table));
+            self.ports.routers.publish(Arc::clone(&self.table));
         }
     }
 
