@@ -20,9 +20,10 @@ const DRAINS_WITHIN: Duration = Duration::from_secs(20);
 /// By this the instances of a run are known in the process table.
 const MARK: &str = "FORERUN_KILL_TEST";
 
-pub(crate) fn run(forerun: &Path) -> Result<(), String> {
+/// Kills `forerun`; what it wrote is replayed by each of `builds`.
+pub(crate) fn run(forerun: &Path, builds: &[&Path]) -> Result<(), String> {
     let folder = std::env::temp_dir().join(format!("forerun-kill-{}", std::process::id()));
-    let result = World::new(forerun, &folder).and_then(|world| world.run());
+    let result = World::new(forerun, &folder).and_then(|world| world.run(builds));
     match result {
         Ok(()) => drop(std::fs::remove_dir_all(&folder)),
         Err(_) => println!("left for a look: {}", folder.display()),
@@ -55,7 +56,7 @@ impl World {
         Ok(World { forerun: forerun.to_owned(), folder: folder.to_owned(), router, mark })
     }
 
-    fn run(&self) -> Result<(), String> {
+    fn run(&self, builds: &[&Path]) -> Result<(), String> {
         let mut answered = 0;
         for round in 1..=ROUNDS {
             let mut child = self.start()?;
@@ -81,7 +82,7 @@ impl World {
         served?;
         drained?;
         self.all_gone()?;
-        self.journal_opens()
+        builds.iter().try_for_each(|build| self.journal_opens(build))
     }
 
     fn start(&self) -> Result<Child, String> {
@@ -149,7 +150,7 @@ impl World {
     }
 
     /// Every segment replays, up to its last whole record, with the actions that it was written with.
-    fn journal_opens(&self) -> Result<(), String> {
+    fn journal_opens(&self, build: &Path) -> Result<(), String> {
         let folder = self.folder.join("state/journal");
         let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let mut segments: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
@@ -158,7 +159,7 @@ impl World {
             return Err("there is no journal".to_owned());
         }
         for segment in &segments {
-            let output = Command::new(&self.forerun).args(["replay", "--journal"]).arg(segment).output();
+            let output = Command::new(build).args(["replay", "--journal"]).arg(segment).output();
             let output = output.map_err(|e| e.to_string())?;
             if !output.status.success() {
                 let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();

@@ -21,12 +21,13 @@ pub(crate) fn run(context: &Context) -> Count {
         count.add(check("build", Err(built.trouble.unwrap_or_else(|| "see above".to_owned()))));
         return count;
     }
-    match binary() {
-        Ok(forerun) => {
-            count.add(check("kill -9 in the middle of a load", kill::run(&forerun)));
+    match (binary(), built_for_tests()) {
+        (Ok(forerun), Ok(debug)) => {
+            let killed = kill::run(&forerun, &[&forerun, &debug]);
+            count.add(check("kill -9 in the middle of a load, replayed by both builds", killed));
             count.add(check("demo", demo(&forerun)));
         }
-        Err(what) => count.add(check("build", Err(what))),
+        (Err(what), _) | (_, Err(what)) => count.add(check("build", Err(what))),
     }
     count
 }
@@ -36,12 +37,21 @@ pub(crate) fn run(context: &Context) -> Count {
 /// # Errors
 /// It is not there.
 pub(crate) fn binary() -> Result<PathBuf, String> {
+    built("release")
+}
+
+/// The debug binary, which the live tests have just run.
+fn built_for_tests() -> Result<PathBuf, String> {
+    built("debug")
+}
+
+fn built(profile: &str) -> Result<PathBuf, String> {
     let folder = match (tools::target(), std::env::var_os("CARGO_TARGET_DIR")) {
         (Some(target), _) => target.to_owned(),
         (None, Some(target)) => run::root().join(target),
         (None, None) => run::root().join("target"),
     };
-    let path = folder.join("release/forerun");
+    let path = folder.join(profile).join("forerun");
     if path.is_file() { Ok(path) } else { Err(format!("there is no {}", path.display())) }
 }
 

@@ -22,6 +22,8 @@ const STAGES: &[Stage] = &[
 /// Crates whose integration tests belong to a stage of their own.
 const REPLAY: &[&str] = &["forerun-trace", "forerun-lab"];
 const PROCESS: &[&str] = &["forerun-backends", "forerun-router", "forerun-engine", "forerun-demo"];
+/// Tests that belong there too, of a crate whose others do not.
+const PROCESS_TESTS: &[(&str, &str)] = &[("forerun", "live")];
 
 /// What every stage needs to know.
 pub(crate) struct Context {
@@ -136,10 +138,7 @@ pub(crate) fn check(what: &str, result: Result<(), String>) -> Count {
 fn unit(context: &Context) -> Count {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mut count = cargo::test(&words("--workspace --lib --bins --examples"));
-    let elsewhere: Vec<&str> = REPLAY.iter().chain(PROCESS).copied().collect();
-    let here: Vec<&str> =
-        context.packages.iter().map(|p| p.name.as_str()).filter(|name| !elsewhere.contains(name)).collect();
-    count.add(integration(context, &here));
+    count.add(integration(context, |package, test| !REPLAY.contains(&package) && !is_live(package, test)));
     let mut doc = words("--doc");
     for package in context.packages.iter().filter(|p| p.library) {
         doc.extend(words(&format!("-p {}", package.name)));
@@ -148,30 +147,38 @@ fn unit(context: &Context) -> Count {
     count
 }
 
-/// The integration tests of these packages; without any, nothing.
-pub(crate) fn integration(context: &Context, names: &[&str]) -> Count {
+/// The integration tests that are wanted, by package and name, in one run of cargo: the fewer sets of packages, the
+/// fewer sets of features to build. Without any, nothing.
+fn integration(context: &Context, wanted: impl Fn(&str, &str) -> bool) -> Count {
     let mut args = Vec::new();
-    for package in context.packages.iter().filter(|p| names.contains(&p.name.as_str())) {
-        if !package.tests.is_empty() {
+    let mut names: Vec<&str> = Vec::new();
+    for package in &context.packages {
+        let before = names.len();
+        names.extend(package.tests.iter().map(String::as_str).filter(|test| wanted(&package.name, test)));
+        if names.len() > before {
             args.extend(["-p".to_owned(), package.name.clone()]);
         }
     }
-    if args.is_empty() {
+    if names.is_empty() {
         return Count::default();
     }
-    args.extend(["--test".to_owned(), "*".to_owned()]);
+    args.extend(names.iter().flat_map(|name| ["--test".to_owned(), (*name).to_owned()]));
     cargo::test(&args)
 }
 
+fn is_live(package: &str, test: &str) -> bool {
+    PROCESS.contains(&package) || PROCESS_TESTS.contains(&(package, test))
+}
+
 fn replay(context: &Context) -> Count {
-    let mut count = integration(context, REPLAY);
+    let mut count = integration(context, |package, _| REPLAY.contains(&package));
     count.add(agreement::run());
     count
 }
 
 /// The live tests of crates; `process` adds its own.
 pub(crate) fn live(context: &Context) -> Count {
-    integration(context, PROCESS)
+    integration(context, is_live)
 }
 
 #[cfg(test)]

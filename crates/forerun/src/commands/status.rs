@@ -155,7 +155,7 @@ fn seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forerun_api::{Instances, NextChange, SiteStatus, Waits};
+    use forerun_api::{Instances, JournalStatus, NextChange, SiteStatus, Waits};
 
     #[test]
     fn answers_are_taken_apart() {
@@ -178,6 +178,11 @@ mod tests {
             version: "1.2.3".to_owned(),
             at: 1_000.0,
             uptime_seconds: 600.0,
+            journal: JournalStatus {
+                broken: Some("no room".to_owned()),
+                steps_lost: 7,
+                ..JournalStatus::default()
+            },
             sites: vec![SiteStatus {
                 name: "local".to_owned(),
                 memory_capacity_bytes: 8_000_000_000,
@@ -207,11 +212,12 @@ mod tests {
         let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
         assert_eq!(lines[0].join(" "), "forerun 1.2.3, up for 10m");
         assert_eq!(lines[1].join(" "), "local: 1 instance, 512MB of 8.0GB reserved");
+        assert_eq!(lines[2].join(" "), "the journal cannot be written: no room; 7 steps are not in it");
         assert_eq!(
-            lines[4].join(" "),
+            lines[5].join(" "),
             "web act 2 1 1 0 3 0 40 5 0s 250ms 61MB 1 in 60s 2 needed at the load of now"
         );
-        assert_eq!(lines[5].join(" "), "idle 0 0 0 0 0 0 0 0 - - 0B -");
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines[6].join(" "), "idle 0 0 0 0 0 0 0 0 - - 0B -");
+        assert_eq!(lines.len(), 7);
     }
 }

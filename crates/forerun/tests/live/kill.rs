@@ -1,0 +1,113 @@
+//! After a kill at any moment nothing is left behind, nothing is doubled, the journal opens to its last whole
+//! record, and the next start serves. An accepted request has a whole answer or a closed connection.
+
+use crate::http::Client;
+use crate::world::{GONE_WITHIN, Live, World, eventually, processes};
+use std::io::ErrorKind;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const ROUNDS: u64 = 20;
+const CLIENTS: usize = 6;
+const BYTES: usize = 300_000;
+
+const SERVICES: &str = "
+[service.warm]
+command = [FIXTURE, \"--busy\", \"3\", \"--grandchild\"]
+route = { host = \"warm.test\" }
+min = 1
+max = 2
+concurrency = 4
+resources = { memory = \"64MB\" }
+[service.cold]
+command = [FIXTURE, \"--start-delay\", \"100\", \"--grandchild-group\", \"--ignore-term\"]
+route = { host = \"cold.test\" }
+max = 3
+drain_timeout = \"500ms\"
+resources = { memory = \"64MB\" }
+";
+
+/// What clients saw until the kill.
+#[derive(Debug, Default)]
+struct Seen {
+    whole: u64,
+    refused: u64,
+    closed: u64,
+    wrong: Vec<String>,
+}
+
+fn ask(live: &Live, number: usize, seen: &Mutex<Seen>) {
+    let Ok(mut client) = Client::connect(live.router) else {
+        // Nobody listens any more: it was killed.
+        return;
+    };
+    let host = if number.is_multiple_of(3) { "cold.test" } else { "warm.test" };
+    for _ in 0..4 {
+        let result = client.get(host, &format!("/bytes?n={BYTES}"));
+        let mut seen = seen.lock().unwrap();
+        match result {
+            Ok(answer) if answer.status == 200 && answer.body.len() == BYTES => seen.whole += 1,
+            Ok(answer) if answer.is_clear_refusal() => seen.refused += 1,
+            Ok(answer) => seen.wrong.push(format!("status {}, {} bytes", answer.status, answer.body.len())),
+            Err(error) if error.kind() == ErrorKind::TimedOut => seen.wrong.push(error.to_string()),
+            Err(_) => {
+                seen.closed += 1;
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn twenty_kills_in_the_middle_of_a_load_leave_nothing_and_lose_nothing() {
+    let world = World::new("kill", SERVICES);
+    let (mut whole, mut closed) = (0, 0);
+    for round in 0..ROUNDS {
+        let mut live = world.up();
+        live.serves("warm.test");
+        let (ended, seen) = (AtomicBool::new(false), Mutex::new(Seen::default()));
+        std::thread::scope(|scope| {
+            for number in 0..CLIENTS {
+                let (live, ended, seen) = (&live, &ended, &seen);
+                scope.spawn(move || {
+                    while !ended.load(Ordering::Relaxed) {
+                        ask(live, number, seen);
+                    }
+                });
+            }
+            // Each round is killed at another moment.
+            std::thread::sleep(Duration::from_millis(20 + round * 37 % 400));
+            live.signal("KILL");
+            ended.store(true, Ordering::Relaxed);
+        });
+        live.kill();
+        let seen = seen.into_inner().unwrap();
+        assert_eq!(seen.wrong, [""; 0], "round {round}");
+        world.all_gone(GONE_WITHIN);
+        (whole, closed) = (whole + seen.whole, closed + seen.closed);
+        if round % 5 == 4 {
+            world.journal_replays();
+        }
+    }
+    assert!(whole > ROUNDS && closed > 0, "there was no load to kill in: {whole} whole, {closed} closed");
+    let live = world.up();
+    live.serves("warm.test");
+    live.serves("cold.test");
+    live.drain();
+    world.all_gone(GONE_WITHIN);
+    let report = world.journal_replays();
+    assert!(report["segments"].as_u64().unwrap() > ROUNDS, "{report}");
+}
+
+#[test]
+fn instances_have_the_children_that_the_kills_are_to_find() {
+    let world = World::new("children", SERVICES);
+    let mut live = world.up();
+    live.serves("warm.test");
+    live.serves("cold.test");
+    // Two services, each with an instance and its child at least.
+    eventually("four processes", Duration::from_secs(5), || processes(&world.tag).len() >= 4);
+    live.kill();
+    world.all_gone(GONE_WITHIN);
+}

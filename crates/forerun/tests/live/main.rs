@@ -1,0 +1,15 @@
+//! The running program, broken in every way that a machine, a service or a client can: each test starts the real
+//! `forerun up` in a folder of its own, on ports that the system picks, and is bounded in time.
+
+#![allow(clippy::unwrap_used)]
+
+mod bounds;
+mod clients;
+mod disk;
+mod ends;
+mod faults;
+mod http;
+mod journal;
+mod kill;
+mod starts;
+mod world;
