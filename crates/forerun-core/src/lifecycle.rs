@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// An instance that lives at least so long has started well: an end after that is no part of a crash loop.
 const LIVED_WELL: Span = Span::from_secs(10);
 /// The first failure is tried again at once; from the second on, the pause doubles up to the longest.
+/// After so many failures in a row requests are refused during the pause; before, they are held through it.
+const FAILURES_HELD: u32 = 2;
 const BACKOFF_FIRST: Span = Span::from_secs(1);
 const BACKOFF_MAX: Span = Span::from_secs(60);
 /// How long after its own deadline a backend may still answer, before it is asked again to stop the instance.
@@ -290,7 +292,7 @@ impl<P: Policy> Core<P> {
                 instances.push(InstanceRoute { instance, address: *address, access: Access::Any });
             }
         }
-        let refusing = instances.is_empty() && s.failures > 1 && now < s.backoff_until;
+        let refusing = instances.is_empty() && s.failures > FAILURES_HELD && now < s.backoff_until;
         let unavailable = if refusing {
             Some(Unavailable { why: s.last_failure.clone(), retry_after: s.backoff_until.since(now) })
         } else if instances.is_empty() && s.spec.mode != Mode::Act {
@@ -312,7 +314,7 @@ impl<P: Policy> Core<P> {
         let now = self.now;
         let Some(s) = self.get(id) else { return };
         let ready = s.tally.ready > 0;
-        let refusing = !ready && s.failures > 1 && now < s.backoff_until;
+        let refusing = !ready && s.failures > FAILURES_HELD && now < s.backoff_until;
         if refusing != s.refusing {
             self.publish(id, actions);
         }

@@ -365,15 +365,26 @@ fn a_crash_loop_backs_off_and_tells_the_router_why() {
         for action in actions {
             world.obey(action);
         }
-        if failure == 1 {
-            assert!(refused.is_none(), "the first failure is tried again at once");
-            assert_eq!(world.count("start"), 2);
-        } else {
-            assert!(refused.unwrap().why.contains("no such file"));
-            world.pass(Span::from_secs(60));
-            world.hold(A, 1);
+        match failure {
+            1 => {
+                assert!(refused.is_none(), "the first failure is tried again at once");
+                assert_eq!(world.count("start"), 2);
+            }
+            2 => {
+                assert!(
+                    refused.is_none(),
+                    "the second is tried again after a short pause, through which requests are held"
+                );
+                assert_eq!(world.count("start"), 2);
+                world.pass(Span::from_secs(1));
+                assert_eq!(world.count("start"), 3);
+            }
+            _ => assert!(refused.unwrap().why.contains("no such file")),
         }
     }
+    world.pass(Span::from_secs(60));
+    world.hold(A, 1);
+    assert_eq!(world.count("start"), 4, "and after the pause it may try again");
 }
 
 #[test]
