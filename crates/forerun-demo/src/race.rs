@@ -120,16 +120,8 @@ impl Side {
             listen: Listen::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             router_limits: RouterLimits::default(),
             backends: Box::new(|sink, folder: &Path| {
-                let this = |command: &str| Some(vec!["/proc/self/exe".to_owned(), command.to_owned()]);
-                let process = ProcessBackend::new(
-                    ProcessSettings {
-                        reaper_command: this("__reaper"),
-                        launcher_command: this("__launch"),
-                        state_folder: Some(folder.to_owned()),
-                        ..ProcessSettings::default()
-                    },
-                    without_readings(sink),
-                )?;
+                let process =
+                    ProcessBackend::new(ProcessSettings::of_this_program(folder), without_readings(sink))?;
                 Ok(vec![Arc::new(process) as Arc<dyn Backend>])
             }),
             learned: Some(learned),

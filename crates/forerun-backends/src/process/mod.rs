@@ -34,7 +34,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use spawn::Spawner;
 use state::StateFile;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -78,6 +78,21 @@ impl Default for ProcessSettings {
             instances_max: 4_096,
             port_attempts: 3,
             usage_every: Span::from_secs(1),
+        }
+    }
+}
+
+impl ProcessSettings {
+    /// With this very program as reaper and launcher: it must run [`reaper_main`] for the argument `__reaper` and
+    /// [`launcher_main`]`(2)` for `__launch`.
+    #[must_use]
+    pub fn of_this_program(state_folder: &Path) -> Self {
+        let this = |command: &str| Some(vec!["/proc/self/exe".to_owned(), command.to_owned()]);
+        Self {
+            reaper_command: this("__reaper"),
+            launcher_command: this("__launch"),
+            state_folder: Some(state_folder.to_owned()),
+            ..Self::default()
         }
     }
 }
