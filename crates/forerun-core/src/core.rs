@@ -45,6 +45,8 @@ pub(crate) struct Service {
     pub(crate) scheduled: Time,
     pub(crate) appraised: Time,
     pub(crate) failures: u32,
+    /// When one was counted last.
+    pub(crate) failed_at: Time,
     pub(crate) backoff_until: Time,
     pub(crate) last_failure: String,
     /// Since when requests wait without interruption.
@@ -369,6 +371,7 @@ impl<P: Policy> Core<P> {
                     scheduled: Time::NEVER,
                     appraised: Time::default(),
                     failures: 0,
+                    failed_at: Time::default(),
                     backoff_until: Time::default(),
                     last_failure: String::new(),
                     waiting_since: None,

@@ -54,7 +54,7 @@ impl<P: Policy> Core<P> {
             instance.state,
             State::Stopping { why: StopWhy::Plan | StopWhy::Evicted | StopWhy::ShutDown, .. }
         ) {
-            self.failed(instance.service, why);
+            self.failed(&instance, why);
         }
         self.publish(instance.service, actions);
     }
@@ -69,7 +69,7 @@ impl<P: Policy> Core<P> {
             {
                 s.failures = 0;
             }
-            self.failed(instance.service, why);
+            self.failed(&instance, why);
         }
         self.publish(instance.service, actions);
     }
@@ -83,15 +83,20 @@ impl<P: Policy> Core<P> {
             s.failures = 0;
         }
         if let State::Stopping { why: StopWhy::StartTimeout, .. } = instance.state {
-            self.failed(instance.service, "the backend did not say in time whether it had started");
+            self.failed(&instance, "the backend did not say in time whether it had started");
         }
     }
 
-    fn failed(&mut self, service: ServiceId, why: &str) {
+    fn failed(&mut self, instance: &Instance, why: &str) {
         let now = self.now;
-        let Some(s) = self.get_mut(service) else { return };
-        s.failures = s.failures.saturating_add(1);
+        let Some(s) = self.get_mut(instance.service) else { return };
         s.last_failure = why.chars().take(WHY_MAX).collect();
+        // Several that fail together have failed once: only what was tried after a failure says that it lasts.
+        if s.failures > 0 && instance.born < s.failed_at {
+            return;
+        }
+        s.failed_at = now;
+        s.failures = s.failures.saturating_add(1);
         s.backoff_until = match s.failures {
             0 | 1 => now,
             n => now + Span((BACKOFF_FIRST.0 << (n - 2).min(16)).min(BACKOFF_MAX.0)),

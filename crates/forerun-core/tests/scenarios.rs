@@ -388,6 +388,22 @@ fn a_crash_loop_backs_off_and_tells_the_router_why() {
 }
 
 #[test]
+fn instances_that_fail_together_have_failed_once() {
+    let mut world = World::new(KeepAlive::new(Span::ZERO), &[spec(0)], site(0));
+    world.start = Span::from_secs(1_000);
+    world.hold(A, 4);
+    assert_eq!(world.count("start"), 4);
+    world.pass(Span::from_secs(1));
+    let together: Vec<InstanceId> = world.starting.keys().copied().collect();
+    for instance in together {
+        world.starting.remove(&instance);
+        world.tell(Event::StartFailed { instance, why: "no memory".into() });
+    }
+    assert_eq!(world.count("start"), 8, "each was tried again at once");
+    assert!(world.core.services().all(|s| s.failing.as_deref() == Some("no memory")));
+}
+
+#[test]
 fn shutting_down_stops_everything_and_says_when_it_has() {
     let mut world = World::new(
         KeepAlive::new(Span::from_secs(600)),
