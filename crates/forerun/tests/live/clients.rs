@@ -128,3 +128,21 @@ fn five_hundred_at_once_to_a_cold_service_are_answered_or_clearly_refused() {
     world.all_gone(GONE_WITHIN);
     world.journal_replays();
 }
+
+#[test]
+fn a_body_that_is_held_with_its_request_arrives_whole() {
+    let services = "[service.cold]\ncommand = [FIXTURE, \"--start-delay\", \"400\"]\n\
+                    resources = { memory = \"500MB\" }\n";
+    let world = World::new("upload", services);
+    let live = world.up();
+    let body: Vec<u8> = (0..20_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut client = Client::connect(live.router).unwrap();
+    let head = format!("POST /echo HTTP/1.1\r\nHost: cold.test\r\nContent-Length: {}\r\n\r\n", body.len());
+    client.send(head.as_bytes()).unwrap();
+    client.send(&body).unwrap();
+    let answer = client.answer().unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(answer.body == body, "another body came back, of {} bytes", answer.body.len());
+    live.drain();
+    world.all_gone(GONE_WITHIN);
+}

@@ -20,17 +20,22 @@ drain_timeout = \"1s\"
 resources = { memory = \"64MB\" }
 ";
 
-/// Sends `signal` while requests are in flight: each is answered whole, and the end is a good one.
-fn finishes(signal: &str) {
+/// Sends `signal`, from a terminal to all of the process group, while requests are in flight: each is answered
+/// whole, and the end is a good one.
+fn finishes(signal: &str, terminal: bool) {
     let world = World::new(&format!("end-{signal}"), SERVICES);
-    let mut live = world.up();
+    let mut live = if terminal { world.up_in_a_group() } else { world.up() };
     live.serves("web.test");
     live.ready("stubborn", 1);
     let router = live.router;
     let asked: Vec<_> =
         (0..4).map(|_| std::thread::spawn(move || get(router, "web.test", "/sleep?ms=1200"))).collect();
     live.until("web", "four in flight", |s| s["in_flight"] == 4);
-    live.signal(signal);
+    if terminal {
+        live.signal_group(signal);
+    } else {
+        live.signal(signal);
+    }
     let status = live.ended(PATIENCE);
     for answer in asked {
         let answer = answer.join().unwrap().unwrap();
@@ -44,12 +49,12 @@ fn finishes(signal: &str) {
 
 #[test]
 fn ctrl_c_lets_requests_in_flight_finish() {
-    finishes("INT");
+    finishes("INT", true);
 }
 
 #[test]
 fn term_lets_requests_in_flight_finish() {
-    finishes("TERM");
+    finishes("TERM", false);
 }
 
 /// The second signal, in any mixture, ends at once: exit code 1, the request cut and not answered short.

@@ -143,3 +143,22 @@ fn an_instance_that_exits_at_a_request_answers_that_one_with_an_error() {
     live.drain();
     world.all_gone(GONE_WITHIN);
 }
+
+#[test]
+fn an_answer_that_breaks_off_is_closed_and_never_short_and_whole() {
+    let world = World::new("breaks", SERVICES);
+    let live = world.up();
+    live.ready("web", 2);
+    let mut client = crate::http::Client::connect(live.router).unwrap();
+    client.send(b"GET /bytes?n=20000000 HTTP/1.1\r\nHost: web.test\r\n\r\n").unwrap();
+    // Nobody reads, so most of it is still the instance's when it dies.
+    live.until("web", "one in flight", |s| s["in_flight"] == 1);
+    std::thread::sleep(Duration::from_millis(300));
+    crate::world::processes(&world.tag).into_iter().for_each(|(pid, _)| send("KILL", pid));
+    let error = client.answer().expect_err("a body that was cut");
+    assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    live.until("web", "nothing in flight", |s| s["in_flight"] == 0);
+    assert_eq!(live.get("web.test", "/").status, 200);
+    live.drain();
+    world.all_gone(GONE_WITHIN);
+}

@@ -111,3 +111,35 @@ fn instances_have_the_children_that_the_kills_are_to_find() {
     live.kill();
     world.all_gone(GONE_WITHIN);
 }
+
+#[test]
+fn kills_while_it_starts_leave_a_folder_that_the_next_start_can_use() {
+    let world = World::new("begin", SERVICES);
+    for round in 0..30 {
+        let mut child = world.spawn();
+        std::thread::sleep(Duration::from_millis(round * 2));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        world.all_gone(GONE_WITHIN);
+    }
+    let live = world.up();
+    live.serves("warm.test");
+    live.drain();
+    assert!(!world.log().contains("panicked"), "{}", world.log());
+    world.journal_replays();
+}
+
+#[test]
+fn kills_while_it_drains_leave_nothing() {
+    let world = World::new("drain", SERVICES);
+    for round in 0..10 {
+        let mut live = world.up();
+        live.serves("warm.test");
+        live.serves("cold.test");
+        live.signal("TERM");
+        std::thread::sleep(Duration::from_millis(round * 12));
+        live.kill();
+        world.all_gone(GONE_WITHIN);
+    }
+    world.journal_replays();
+}

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,10 +66,27 @@ impl World {
         command
     }
 
+    /// Starts Forerun and waits for nothing.
+    pub(crate) fn spawn(&self) -> Child {
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        self.command().stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
     /// Starts Forerun and waits until it says where it listens.
     pub(crate) fn up(&self) -> Live {
+        self.up_by(self.command())
+    }
+
+    /// The same in a process group of its own, as a shell does it.
+    pub(crate) fn up_in_a_group(&self) -> Live {
+        let mut command = self.command();
+        command.process_group(0);
+        self.up_by(command)
+    }
+
+    fn up_by(&self, mut command: Command) -> Live {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let mut child = self.command().stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
@@ -221,6 +239,13 @@ impl Live {
         let text = answer.text();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// To its whole process group, as a terminal does it.
+    pub(crate) fn signal_group(&self, signal: &str) {
+        let group = format!("-{}", self.child.id());
+        let status = Command::new("kill").args([&format!("-{signal}"), "--", &group]).status();
+        assert!(status.unwrap().success(), "kill {group}");
     }
 
     pub(crate) fn signal(&self, signal: &str) {
