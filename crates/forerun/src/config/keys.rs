@@ -235,7 +235,7 @@ pub(crate) const READY: &[Key] = &[
 
 pub(crate) const RESOURCES: &[Key] = &[
     key("cpu", Shape::Cores, "0", "Cores."),
-    key("memory", Shape::Bytes, "512MB", "Bytes."),
+    key("memory", Shape::Bytes, "512MB", "Bytes. An instance that uses more is ended."),
     key("network", Shape::BytesPerSecond, "0", "Bytes a second."),
     key("storage", Shape::Bytes, "0", "Bytes on disk."),
 ];

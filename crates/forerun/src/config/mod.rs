@@ -175,7 +175,7 @@ fn read(source: &Source<'_>, document: &Document<&str>, base: &Path) -> Config {
     let classes = global::classes(&root);
     let capacity = sites.first().map(|site| site.capacity).unwrap_or_default();
     let shared = service::Shared { base, classes: &classes, capacity: &capacity };
-    let mut taken = route::Taken::default();
+    let mut taken = route::Taken::listening(&[("router.listen", router.listen), ("api.listen", api.listen)]);
     let services: Vec<Service> = (0u32..)
         .zip(root.named("service"))
         .map(|(id, entry)| service::read(&root, &entry, ServiceId(id), &shared, &mut taken))

@@ -5,6 +5,7 @@ use super::problems::Source;
 use super::reader::{Found, Reader, text_of};
 use forerun_types::RouteRule;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::ops::Range;
 
 /// A host and a path prefix; an empty one is any.
@@ -146,9 +147,31 @@ fn rule_of(pairs: &BTreeSet<Pair>) -> Result<RouteRule, String> {
 pub(crate) struct Taken {
     /// Who has a pair, and on which line.
     by: BTreeMap<Pair, (String, usize)>,
+    /// Who listens on a port.
+    ports: BTreeMap<u16, String>,
 }
 
 impl Taken {
+    /// What Forerun itself listens on, by the fields that say so.
+    pub(crate) fn listening(addresses: &[(&str, SocketAddr)]) -> Self {
+        let ports = addresses.iter().map(|(field, address)| (address.port(), (*field).to_owned()));
+        Self { ports: ports.filter(|(port, _)| *port != 0).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn add_port(&mut self, source: &Source<'_>, service: &Reader<'_>, name: &str, port: u16) {
+        let span = service.found("port").and_then(|f| f.span());
+        let line = source.line(span.clone());
+        match self.ports.get(&port) {
+            Some(other) => {
+                let what = format!("{port} is {other}'s already; give each a port of its own");
+                source.problem(span, &service.field("port"), &what);
+            }
+            None => {
+                self.ports.insert(port, format!("service.{name} (line {line})"));
+            }
+        }
+    }
+
     pub(crate) fn add(&mut self, source: &Source<'_>, service: &Reader<'_>, name: &str, rule: &RouteRule) {
         let span: Option<Range<usize>> =
             service.found("route").and_then(|f| f.span()).or_else(|| service.span());

@@ -33,6 +33,9 @@ pub(crate) fn read(
     let rule = route::read(&reader);
     taken.add(root.source, &reader, &entry.name, &rule);
     let (min, max, port) = bounds(&reader);
+    if let Some(port) = port {
+        taken.add_port(root.source, &reader, &entry.name, port);
+    }
     let (schedules, zone) = schedules(&reader, max);
     let defaults = ServiceSpec::named(id, entry.name.clone());
     let spec = ServiceSpec {

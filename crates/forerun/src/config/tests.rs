@@ -122,6 +122,23 @@ fn unknown_keys_name_the_nearest() {
 }
 
 #[test]
+fn a_port_belongs_to_one() {
+    let two = |port: u16| {
+        format!(
+            "{WEB}route = \"/web\"\nport = 3000\n[service.api]\ncommand = \"true\"\nroute = \"/api\"\nport = {port}\n"
+        )
+    };
+    check(
+        &two(3000),
+        &[
+            "forerun.toml:8: service.api.port: 3000 is service.web (line 4)'s already; give each a port of its own",
+        ],
+    );
+    check(&two(8080), &["service.api.port: 8080 is router.listen's already"]);
+    check(&two(7070), &["service.api.port: 7070 is api.listen's already"]);
+}
+
+#[test]
 fn wrong_values_name_line_field_and_mend() {
     let cases: &[(&str, &[&str])] = &[
         ("max = \"3\"", &["forerun.toml:3: service.web.max: expected a whole number, got a text"]),
