@@ -159,7 +159,7 @@ impl<P: Policy> Core<P> {
     /// One more instance: one that is draining comes back, else a new one starts if there is room; if not, room is
     /// asked for, and this returns false.
     fn start_one(&mut self, id: ServiceId, price: i64, reason: &Reason, actions: &mut Vec<Action>) -> bool {
-        if self.bring_back(id, actions) {
+        if self.bring_back(id, price, actions) {
             return true;
         }
         let Some(s) = self.get(id) else { return false };
@@ -203,14 +203,18 @@ impl<P: Policy> Core<P> {
         true
     }
 
-    fn bring_back(&mut self, id: ServiceId, actions: &mut Vec<Action>) -> bool {
+    fn bring_back(&mut self, id: ServiceId, price: i64, actions: &mut Vec<Action>) -> bool {
         let Some(s) = self.get(id) else { return false };
-        let draining = s.instances.iter().rev().copied();
-        let Some(instance) =
-            draining.into_iter().find(|i| self.is(*i, |i| matches!(i.state, State::Draining { .. })))
-        else {
-            return false;
+        // One that was evicted is promised to somebody: only who offers more may take it back, or the two would
+        // take it from each other for ever while requests are held. A held request of its own always may.
+        let free = |i: &Instance| match &i.state {
+            State::Draining { reason: Reason::Evicted { worth_milli_gbs, .. }, .. } => {
+                price == AT_ANY_PRICE || price.max(0).unsigned_abs() > *worth_milli_gbs
+            }
+            state => matches!(state, State::Draining { .. }),
         };
+        let mut draining = s.instances.iter().rev().copied();
+        let Some(instance) = draining.find(|i| self.is(*i, free)) else { return false };
         self.set_state(instance, State::Ready);
         self.publish(id, actions);
         true

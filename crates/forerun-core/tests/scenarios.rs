@@ -296,6 +296,24 @@ fn a_held_request_gets_the_room_that_comes() {
 }
 
 #[test]
+fn a_plan_does_not_take_back_what_was_evicted_for_a_held_request() {
+    let specs = [spec(0), spec(1)];
+    let mut world = World::new(KeepAlive::new(Span::from_secs(600)), &specs, site(1));
+    world.request(A, Span::from_secs(1));
+    world.pass(Span::from_secs(10));
+    // The router takes its time to let go of it.
+    world.quiesce = false;
+    world.hold(B, 1);
+    assert_eq!((world.up(A), world.count("stop")), (0, 0), "it drains");
+    world.gauge(A, 0, 0);
+    world.pass(Span::from_secs(1));
+    assert_eq!(world.up(A), 0, "A's plan took it back: {:?}", world.log);
+    let generation = Generation(u64::MAX);
+    world.tell(Event::Quiesced { router: ROUTER, instance: InstanceId(1), generation });
+    assert_eq!((world.count("stop"), world.count("start s1")), (1, 1), "{:?}", world.log);
+}
+
+#[test]
 fn a_full_site_comes_to_rest_after_every_event() {
     // Six services that would all keep what they have, on a site with room for three.
     let specs: Vec<ServiceSpec> = (0..6).map(spec).collect();
