@@ -1,9 +1,10 @@
 //! `min`, `max`, schedules, modes, and what a service's name means from one start to the next.
 
+use crate::http::get;
 use crate::world::{GONE_WITHIN, World, processes};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 fn service(name: &str, lines: &str) -> String {
     format!(
@@ -19,9 +20,8 @@ fn min_is_up_before_any_request_and_max_is_never_passed() {
     let status = live.ready("web", 2);
     assert!(status["reason"].as_str().unwrap().contains("min keeps 2"), "{status}");
     let router = live.router;
-    let clients: Vec<_> = (0..12)
-        .map(|_| std::thread::spawn(move || crate::http::get(router, "web.test", "/sleep?ms=150")))
-        .collect();
+    let clients: Vec<_> =
+        (0..12).map(|_| std::thread::spawn(move || get(router, "web.test", "/sleep?ms=150"))).collect();
     live.ready("web", 3);
     for client in clients {
         assert_eq!(client.join().unwrap().unwrap().status, 200);
@@ -29,6 +29,39 @@ fn min_is_up_before_any_request_and_max_is_never_passed() {
     }
     live.drain();
     world.all_gone(GONE_WITHIN);
+}
+
+/// Two services have just filled the site after a rush, and their plans want all of it and more.
+#[test]
+fn a_held_request_gets_room_on_a_full_site_at_once() {
+    let services = service("left", "max = 8") + &service("right", "max = 8") + &service("big", "");
+    let services = services.replace(
+        "route = { host = \"big.test\" }\nresources = { memory = \"64MB\" }",
+        "route = { host = \"big.test\" }\nresources = { memory = \"190MB\" }\nhold = { timeout = \"15s\" }",
+    );
+    let world = World::new("room", "");
+    world.configure_all(&(World::globals("\"8GB\"", "\"200MB\"") + &services));
+    let live = world.up();
+    let router = live.router;
+    for _ in 0..3 {
+        let rush: Vec<_> = (0..80)
+            .map(|n| {
+                let host = if n % 2 == 0 { "left.test" } else { "right.test" };
+                std::thread::spawn(move || get(router, host, "/sleep?ms=20"))
+            })
+            .collect();
+        for client in rush {
+            assert_eq!(client.join().unwrap().unwrap().status, 200);
+            let site = &live.status()["sites"][0];
+            assert!(site["memory_reserved_bytes"].as_u64().unwrap() <= 200_000_000, "{site}");
+        }
+        let start = Instant::now();
+        assert_eq!(live.get("big.test", "/").status, 200);
+        assert!(start.elapsed() < Duration::from_secs(4), "held for {:?}", start.elapsed());
+    }
+    live.drain();
+    world.all_gone(GONE_WITHIN);
+    world.journal_replays();
 }
 
 #[test]
