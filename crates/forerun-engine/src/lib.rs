@@ -7,6 +7,7 @@ pub mod journal;
 pub mod live;
 mod meter;
 pub mod ports;
+pub mod revive;
 pub mod shell;
 
 pub use meter::{Meter, ServiceTotals};

@@ -14,7 +14,7 @@ pub use publish::Published;
 pub use source::ApiSource;
 pub use state::{StateError, StateFolder};
 
-use crate::journal::{self, segments};
+use crate::revive::{first_events, policy_name, restored, sizes};
 use crate::shell::{JournalSettings, Ports, Shell};
 use clock::LiveClock;
 use disk::LiveDisk;
@@ -229,58 +229,6 @@ impl Engine {
         drop(self.backends);
         in_time
     }
-}
-
-fn policy_name(policy: &str, keep: Option<Span>) -> String {
-    keep.map_or_else(|| policy.to_owned(), |keep| format!("{policy}={keep}"))
-}
-
-/// The core to begin with: from the journal if it fits the policy, else from elsewhere, else new.
-fn restored(
-    journal: &Path,
-    policy: &str,
-    learned: Option<Core<AnyPolicy>>,
-    fresh: AnyPolicy,
-) -> (Core<AnyPolicy>, Time, u64) {
-    let restored =
-        journal::restore(journal, |error| tracing::warn!(%error, "a journal segment was not used"));
-    let newest = segments(journal).ok().and_then(|s| s.last().map(|s| s.0)).unwrap_or(0);
-    match restored {
-        Some(r) if r.policy == policy => {
-            if r.torn_bytes > 0 {
-                tracing::warn!(bytes = r.torn_bytes, "the journal's end was torn; what was whole is used");
-            }
-            tracing::info!(steps = r.steps, "restored what was learned");
-            (r.core, r.now, newest)
-        }
-        other => {
-            let now = other.map_or(Time::default(), |r| r.now);
-            (learned.unwrap_or_else(|| Core::new(fresh)), now, newest)
-        }
-    }
-}
-
-fn sizes(journal: &Path) -> Vec<(u64, u64)> {
-    let files = segments(journal).unwrap_or_default();
-    files.into_iter().map(|(n, path)| (n, std::fs::metadata(path).map_or(0, |m| m.len()))).collect()
-}
-
-/// The world as configured. A service that the core knows by name keeps its id, and with it what was learned.
-fn first_events(core: &Core<AnyPolicy>, services: &[Arc<ServiceSpec>], site: SiteSpec) -> Vec<Event> {
-    let mut known: BTreeMap<String, ServiceId> = core.services().map(|s| (s.name, s.service)).collect();
-    let mut next = known.values().map(|id| id.0 + 1).max().unwrap_or(0);
-    let mut events = vec![Event::Began, Event::Site(site)];
-    let mut described = Vec::new();
-    for spec in services {
-        let id = known.remove(&spec.name).unwrap_or_else(|| {
-            next += 1;
-            ServiceId(next - 1)
-        });
-        described.push(Event::Service(Arc::new(ServiceSpec { id, ..(**spec).clone() })));
-    }
-    events.extend(known.into_values().map(Event::ServiceGone));
-    events.extend(described);
-    events
 }
 
 struct Offsets {
