@@ -126,7 +126,8 @@ pub enum Reason {
     Bound {
         what: String,
     },
-    /// Room was needed for something worth more.
+    /// Room was needed for something worth more; both per GB of memory and hour. A worth beyond all prices is a held
+    /// request, or what a bound demands.
     Evicted {
         for_service: ServiceId,
         worth_milli_gbs: u64,
@@ -174,6 +175,9 @@ pub enum Action {
     Finished,
 }
 
+/// No plan offers so much.
+const BEYOND_PRICE: u64 = 1 << 60;
+
 impl Reason {
     /// One sentence for `status` and the journal.
     #[must_use]
@@ -189,11 +193,14 @@ impl Reason {
             ),
             Reason::KeepAlive { idle, keep } => format!("idle for {idle} of {keep}"),
             Reason::Bound { what } => what.clone(),
-            Reason::Evicted { for_service, worth_milli_gbs, lost_milli_gbs } => format!(
-                "room for service {for_service}: worth {:.2} GB-s there, {:.2} GB-s here",
-                *worth_milli_gbs as f64 / 1e3,
-                *lost_milli_gbs as f64 / 1e3
-            ),
+            Reason::Evicted { for_service, worth_milli_gbs, lost_milli_gbs } => {
+                let lost = *lost_milli_gbs as f64 / 1e3;
+                if *worth_milli_gbs >= BEYOND_PRICE {
+                    return format!("room for service {for_service}, which needs it now; it was worth {lost:.1} GB-s per GB and hour");
+                }
+                let worth = *worth_milli_gbs as f64 / 1e3;
+                format!("room for service {for_service}: worth {worth:.1} GB-s per GB and hour there, {lost:.1} here")
+            }
             Reason::Failed { why } => why.clone(),
             Reason::ShutDown => "Forerun is shutting down".to_owned(),
         }
@@ -250,5 +257,18 @@ impl Override {
     #[must_use]
     pub fn holds_at(&self, now: Time) -> bool {
         self.instances.is_some() && now < self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evictions_read_like_a_person_would_say_them() {
+        let evicted = |worth_milli_gbs| Reason::Evicted { for_service: ServiceId(3), worth_milli_gbs, lost_milli_gbs: 1_500 };
+        assert_eq!(evicted(12_300).sentence(), "room for service s3: worth 12.3 GB-s per GB and hour there, 1.5 here");
+        let held = evicted(i64::MAX.unsigned_abs()).sentence();
+        assert_eq!(held, "room for service s3, which needs it now; it was worth 1.5 GB-s per GB and hour");
     }
 }
