@@ -196,10 +196,14 @@ impl Reason {
             Reason::Evicted { for_service, worth_milli_gbs, lost_milli_gbs } => {
                 let lost = *lost_milli_gbs as f64 / 1e3;
                 if *worth_milli_gbs >= BEYOND_PRICE {
-                    return format!("room for service {for_service}, which needs it now; it was worth {lost:.1} GB-s per GB and hour");
+                    return format!(
+                        "room for service {for_service}, which needs it now; it was worth {lost:.1} GB-s per GB and hour"
+                    );
                 }
                 let worth = *worth_milli_gbs as f64 / 1e3;
-                format!("room for service {for_service}: worth {worth:.1} GB-s per GB and hour there, {lost:.1} here")
+                format!(
+                    "room for service {for_service}: worth {worth:.1} GB-s per GB and hour there, {lost:.1} here"
+                )
             }
             Reason::Failed { why } => why.clone(),
             Reason::ShutDown => "Forerun is shutting down".to_owned(),
@@ -266,8 +270,15 @@ mod tests {
 
     #[test]
     fn evictions_read_like_a_person_would_say_them() {
-        let evicted = |worth_milli_gbs| Reason::Evicted { for_service: ServiceId(3), worth_milli_gbs, lost_milli_gbs: 1_500 };
-        assert_eq!(evicted(12_300).sentence(), "room for service s3: worth 12.3 GB-s per GB and hour there, 1.5 here");
+        let evicted = |worth_milli_gbs| Reason::Evicted {
+            for_service: ServiceId(3),
+            worth_milli_gbs,
+            lost_milli_gbs: 1_500,
+        };
+        assert_eq!(
+            evicted(12_300).sentence(),
+            "room for service s3: worth 12.3 GB-s per GB and hour there, 1.5 here"
+        );
         let held = evicted(i64::MAX.unsigned_abs()).sentence();
         assert_eq!(held, "room for service s3, which needs it now; it was worth 1.5 GB-s per GB and hour");
     }
