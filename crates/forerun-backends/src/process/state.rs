@@ -1,7 +1,8 @@
 //! The state file: which sessions this life of Forerun has, so that the next one can end what it left.
 //!
-//! First line: the boot's id. Then `+SESSION STARTED` and `-SESSION` lines as they happen. It lies in the page cache
-//! and is never synced: it must survive Forerun, not the machine, and after a boot nothing of it is true.
+//! First line: the boot's id. Then `+SESSION STARTED SUM` and `-SESSION SUM` lines as they happen; the sum is over the
+//! boot's id too, so that a line of another boot is none. It lies in the page cache and is never synced: it must
+//! survive Forerun, not the machine, and after a boot nothing of it is true.
 
 use super::procfs::{self, Leftover};
 use crate::SetupError;
@@ -24,6 +25,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct StateFile {
+    boot_id: String,
     file: File,
     bytes: u64,
     compact_at_bytes: u64,
@@ -47,25 +49,38 @@ impl StateFile {
         lock(&file, &path)?;
         let mut text = Vec::new();
         (&file).take(READ_BYTES_MAX).read_to_end(&mut text).map_err(failed("read"))?;
-        let left = leftovers(&String::from_utf8_lossy(&text), &boot_id());
+        let (left, lost) = leftovers(&text, &boot_id());
+        if lost > 0 {
+            tracing::warn!(
+                lines = lost,
+                file = %path.display(),
+                "the list of processes is damaged; what its whole lines name is ended, some may be left behind"
+            );
+        }
         let killed = procfs::kill_leftovers(&left, true, PATIENCE);
         if killed > 0 {
             tracing::warn!(killed, "ended processes that an earlier life of forerun left behind");
         }
-        let mut state =
-            Self { file, bytes: 0, compact_at_bytes: 0, sessions: BTreeMap::new(), warned: false };
+        let mut state = Self {
+            boot_id: boot_id(),
+            file,
+            bytes: 0,
+            compact_at_bytes: 0,
+            sessions: BTreeMap::new(),
+            warned: false,
+        };
         state.rewrite().map_err(failed("write"))?;
         Ok(state)
     }
 
     pub(super) fn add(&mut self, session: i32, started_ticks: u64) {
         self.sessions.insert(session, started_ticks);
-        self.append(format!("+{session} {started_ticks}\n"));
+        self.append(line(&format!("+{session} {started_ticks}"), &self.boot_id));
     }
 
     pub(super) fn remove(&mut self, session: i32) {
         if self.sessions.remove(&session).is_some() {
-            self.append(format!("-{session}\n"));
+            self.append(line(&format!("-{session}"), &self.boot_id));
         }
     }
 
@@ -87,9 +102,9 @@ impl StateFile {
 
     /// A crash in between leaves a short file; the reaper and the parent-death signal stand beside it.
     fn rewrite(&mut self) -> io::Result<()> {
-        let mut text = format!("{}\n", boot_id());
+        let mut text = format!("{}\n", self.boot_id);
         for (session, started) in &self.sessions {
-            text.push_str(&format!("+{session} {started}\n"));
+            text.push_str(&line(&format!("+{session} {started}"), &self.boot_id));
         }
         self.bytes = text.len() as u64;
         self.compact_at_bytes = COMPACT_BYTES.max(2 * self.bytes);
@@ -117,23 +132,56 @@ fn lock(file: &File, path: &Path) -> Result<(), SetupError> {
     }
 }
 
-/// What a file of this boot lists as not ended. Lines that make no sense, such as one cut short, are skipped.
-fn leftovers(text: &str, boot_id: &str) -> Vec<Leftover> {
-    let mut lines = text.lines();
-    if lines.next() != Some(boot_id) {
-        return Vec::new();
-    }
+/// A line with its sum.
+fn line(body: &str, boot_id: &str) -> String {
+    format!("{body} {:08x}\n", sum(body, boot_id))
+}
+
+/// FNV-1a (Fowler, Noll, Vo) in 32 bits: one changed byte always changes it.
+fn sum(body: &str, boot_id: &str) -> u32 {
+    let bytes = boot_id.bytes().chain(body.bytes());
+    bytes.fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// What a file of this boot lists as not ended, and how many lines were no whole ones. A file of another boot has
+/// nothing to say and nothing to lose.
+fn leftovers(text: &[u8], boot_id: &str) -> (Vec<Leftover>, usize) {
     let mut sessions: BTreeMap<i32, u64> = BTreeMap::new();
+    let (mut lost, mut whole) = (0, 0);
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+    let own = lines.next().and_then(|first| first.strip_suffix(b"\n")) == Some(boot_id.as_bytes());
     for line in lines {
-        if let Some((session, started)) = line.strip_prefix('+').and_then(|rest| rest.split_once(' ')) {
-            if let (Ok(session), Ok(started)) = (session.parse(), started.parse()) {
-                sessions.insert(session, started);
+        match std::str::from_utf8(line).ok().and_then(|line| whole_line(line, boot_id)) {
+            Some((session, Some(started))) => drop(sessions.insert(session, started)),
+            Some((session, None)) => drop(sessions.remove(&session)),
+            None => {
+                lost += 1;
+                continue;
             }
-        } else if let Some(Ok(session)) = line.strip_prefix('-').map(str::parse) {
-            sessions.remove(&session);
+        }
+        whole += 1;
+    }
+    if !own {
+        // The first line is the damaged one if others are of this boot.
+        lost = if whole > 0 { lost + 1 } else { 0 };
+    }
+    let left = sessions.into_iter().map(|(session, started_ticks)| Leftover { session, started_ticks });
+    (left.collect(), lost)
+}
+
+/// A session, and when it started if it did; `None` for a line that is not just as it was written.
+fn whole_line(line: &str, boot_id: &str) -> Option<(i32, Option<u64>)> {
+    let (body, written) = line.strip_suffix('\n')?.rsplit_once(' ')?;
+    if written != format!("{:08x}", sum(body, boot_id)) {
+        return None;
+    }
+    match body.strip_prefix('-') {
+        Some(session) => Some((session.parse().ok()?, None)),
+        None => {
+            let (session, started) = body.strip_prefix('+')?.split_once(' ')?;
+            Some((session.parse().ok()?, Some(started.parse().ok()?)))
         }
     }
-    sessions.into_iter().map(|(session, started_ticks)| Leftover { session, started_ticks }).collect()
 }
 
 fn boot_id() -> String {
@@ -144,17 +192,48 @@ fn boot_id() -> String {
 mod tests {
     use super::*;
 
-    fn check(text: &str, sessions: &[i32]) {
-        let found: Vec<i32> = leftovers(text, "boot").iter().map(|leftover| leftover.session).collect();
-        assert_eq!(found, sessions, "{text}");
+    /// Lines with their sums, after the first.
+    fn file(boot: &str, bodies: &[&str]) -> String {
+        bodies.iter().fold(format!("{boot}\n"), |text, body| text + &line(body, boot))
+    }
+
+    fn check(text: &str, sessions: &[i32], lost: usize) {
+        let (found, lines) = leftovers(text.as_bytes(), "boot");
+        let found: Vec<i32> = found.iter().map(|leftover| leftover.session).collect();
+        assert_eq!((&found[..], lines), (sessions, lost), "{text}");
     }
 
     #[test]
     fn only_this_boots_open_sessions_are_left() {
-        check("", &[]);
-        check("other\n+7 100\n", &[]);
-        check("boot\n+7 100\n+8 200\n-7\n", &[8]);
-        check("boot\n+7 100\nnonsense\n-x\n+9\n+8 2", &[7, 8]);
+        check("", &[], 0);
+        check(&file("other", &["+7 100"]), &[], 0);
+        check(&file("boot", &["+7 100", "+8 200", "-7"]), &[8], 0);
+        check(&(file("boot", &["+7 100", "x", "-x", "+9"]) + "+8 2\n\n"), &[7], 5);
+    }
+
+    #[test]
+    fn a_cut_or_a_flipped_bit_at_every_offset_ends_nobody_else() {
+        let text = file("boot", &["+7 100", "+8 2000", "+9 31", "-8", "+10 4", "+11 512"]);
+        let whole: Vec<Leftover> = leftovers(text.as_bytes(), "boot").0;
+        assert_eq!(whole.len(), 4);
+        let real = |found: &Leftover| {
+            // 8 has ended, and is still among those that were listed if the line of its end is lost.
+            whole.iter().any(|w| (w.session, w.started_ticks) == (found.session, found.started_ticks))
+                || (found.session, found.started_ticks) == (8, 2_000)
+        };
+        for cut in 0..text.len() {
+            let (found, lost) = leftovers(&text.as_bytes()[..cut], "boot");
+            assert!(found.iter().all(real), "cut at {cut}: {found:?}");
+            let last_line_whole = text.as_bytes()[..cut].ends_with(b"\n");
+            assert!(cut < 6 || (lost == 0) == last_line_whole, "cut at {cut}: {lost} lines");
+        }
+        for bit in 0..text.len() * 8 {
+            let mut damaged = text.clone().into_bytes();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let (found, lost) = leftovers(&damaged, "boot");
+            assert!(found.iter().all(real) && found.len() >= 2, "bit {bit}: {found:?}");
+            assert!((1..=2).contains(&lost), "bit {bit}: {lost} lines");
+        }
     }
 
     #[test]
@@ -167,10 +246,11 @@ mod tests {
             state.add(session, 5);
             state.remove(session - 2);
         }
-        let text = fs::read_to_string(folder.join(NAME)).unwrap();
+        let text = fs::read(folder.join(NAME)).unwrap();
         assert!(text.len() as u64 <= COMPACT_BYTES, "{}", text.len());
-        let left: Vec<i32> = leftovers(&text, &boot_id()).iter().map(|leftover| leftover.session).collect();
-        assert_eq!(left, [2_000_009_998, 2_000_009_999]);
+        let (left, lost) = leftovers(&text, &boot_id());
+        let left: Vec<i32> = left.iter().map(|leftover| leftover.session).collect();
+        assert_eq!((&left[..], lost), (&[2_000_009_998, 2_000_009_999][..], 0));
         drop(state);
         drop(StateFile::open(&folder).unwrap());
         fs::remove_dir_all(&folder).unwrap();
