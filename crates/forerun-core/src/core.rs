@@ -1,6 +1,7 @@
 //! The state of the core and its one door.
 
 use crate::bounds::Bounds;
+use crate::canary::Canary;
 use crate::demand::Demand;
 use crate::policy::{LevelValue, Policy, View};
 use crate::room::Room;
@@ -131,6 +132,9 @@ pub struct Core<P> {
     records_lost: u64,
     #[serde(skip)]
     touched: Vec<ServiceId>,
+    #[cfg(feature = "canaries")]
+    #[serde(skip)]
+    canary: Option<Canary>,
 }
 
 impl<P: Policy> Core<P> {
@@ -154,7 +158,25 @@ impl<P: Policy> Core<P> {
             finished: false,
             records_lost: 0,
             touched: Vec::new(),
+            #[cfg(feature = "canaries")]
+            canary: None,
         }
+    }
+
+    /// Switches on a bug that is built in on purpose.
+    #[cfg(feature = "canaries")]
+    pub fn set_canary(&mut self, canary: Option<Canary>) {
+        self.canary = canary;
+    }
+
+    #[cfg(feature = "canaries")]
+    pub(crate) fn is_canary(&self, canary: Canary) -> bool {
+        self.canary == Some(canary)
+    }
+
+    #[cfg(not(feature = "canaries"))]
+    pub(crate) fn is_canary(&self, _: Canary) -> bool {
+        false
     }
 
     /// The one door: takes an event at `now` and appends what is to be done about it.
@@ -324,6 +346,11 @@ impl<P: Policy> Core<P> {
     }
 
     fn began(&mut self, actions: &mut Vec<Action>) {
+        // A router that outlives the engine obeys no table older than its own, which may be newer than anything that
+        // the journal kept. Generations are given far slower than one a microsecond, so that time is ahead of them.
+        if !self.is_canary(Canary::GenerationsRepeat) {
+            self.generation.0 = self.generation.0.max(self.now.0);
+        }
         self.instances.clear();
         self.room.empty();
         self.routers.clear();
@@ -424,13 +451,14 @@ impl<P: Policy> Core<P> {
                 self.mark(service);
             }
         }
+        let forgets = self.is_canary(Canary::LostWaiter);
         for load in &traffic.services {
             let now = self.now;
             let Some(s) = self.get_mut(load.service) else { continue };
             let before = s.requests();
             s.gauge(traffic.router, |g| {
                 g.in_flight = load.in_flight;
-                g.waiting = load.waiting;
+                g.waiting = if forgets { 0 } else { load.waiting };
             });
             s.note_waiting(now);
             let after = s.requests();

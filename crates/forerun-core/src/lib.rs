@@ -7,6 +7,7 @@
 
 mod any;
 mod bounds;
+mod canary;
 mod core;
 mod demand;
 pub mod forecast;
@@ -21,6 +22,7 @@ mod view;
 
 pub use crate::core::Core;
 pub use any::AnyPolicy;
+pub use canary::Canary;
 pub use demand::Demand;
 pub use forerun::Forerun;
 pub use keep_alive::KeepAlive;

@@ -1,5 +1,6 @@
 //! What happens to instances: starts, ends, the four-step stop, failures and their back-off.
 
+use crate::canary::Canary;
 use crate::core::{Core, Instance, State, Tally};
 use crate::policy::Policy;
 use forerun_types::{
@@ -89,7 +90,11 @@ impl<P: Policy> Core<P> {
 
     fn failed(&mut self, instance: &Instance, why: &str) {
         let now = self.now;
+        let forgets = self.is_canary(Canary::LostWaiter);
         let Some(s) = self.get_mut(instance.service) else { return };
+        if forgets {
+            s.gauges.iter_mut().for_each(|g| g.waiting = 0);
+        }
         s.last_failure = why.chars().take(WHY_MAX).collect();
         // Several that fail together have failed once: only what was tried after a failure says that it lasts.
         if s.failures > 0 && instance.born < s.failed_at {
@@ -138,7 +143,7 @@ impl<P: Policy> Core<P> {
         let starting = instance.state == State::Starting;
         // The state must change before the table is made, and the table's generation is not known until then.
         self.set_state(id, State::Stopping { ordered: now, why });
-        if starting || nobody {
+        if starting || nobody || self.is_canary(Canary::StopInUse) {
             if !starting {
                 self.publish(service, actions);
             }
@@ -161,6 +166,13 @@ impl<P: Policy> Core<P> {
         let generation = self.order_generation();
         let Some(service) = self.instances.get(&id).map(|i| i.service) else { return };
         self.set_state(id, State::Stopping { ordered: now, why });
+        if self.is_canary(Canary::FreedEarly)
+            && let Some(instance) = self.instances.get_mut(&id)
+        {
+            let reserved = std::mem::take(&mut instance.reserved);
+            self.room.release(&reserved);
+            self.room_changed = true;
+        }
         let grace = self.get(service).map_or(Span::ZERO, |s| s.spec.drain_timeout);
         actions.push(Action::Stop { instance: id, generation, grace, why, reason });
         self.mark(service);
@@ -173,9 +185,10 @@ impl<P: Policy> Core<P> {
         told: Generation,
         actions: &mut Vec<Action>,
     ) {
+        let any_generation = self.is_canary(Canary::OldGeneration);
         if let Some(Instance { state: State::Draining { generation, quiesced, .. }, .. }) =
             self.instances.get_mut(&id)
-            && told >= *generation
+            && (told >= *generation || any_generation)
             && !quiesced.contains(&router)
         {
             quiesced.push(router);
@@ -234,6 +247,8 @@ impl<P: Policy> Core<P> {
 
     /// Counts a service's instances anew, after one came, went or changed its state.
     pub(crate) fn retally(&mut self, id: ServiceId) {
+        let (endless, unasked) =
+            (self.is_canary(Canary::EndlessDrain), self.is_canary(Canary::StopUnanswered));
         let Some(s) = self.get(id) else { return };
         let mut tally = Tally::default();
         for i in s.instances.iter().filter_map(|i| self.instances.get(i)) {
@@ -246,6 +261,8 @@ impl<P: Policy> Core<P> {
                     tally.ready += 1;
                     continue;
                 }
+                State::Draining { .. } if endless => continue,
+                State::Stopping { .. } if unasked => continue,
                 State::Draining { deadline, .. } => *deadline,
                 State::Stopping { ordered, .. } => *ordered + s.spec.drain_timeout + BACKEND_LATE,
             };
@@ -267,14 +284,16 @@ impl<P: Policy> Core<P> {
         if self.deadline(id) > now {
             return;
         }
+        let (endless, unasked) =
+            (self.is_canary(Canary::EndlessDrain), self.is_canary(Canary::StopUnanswered));
         let Some(s) = self.get(id) else { return };
         let (start, drain) = (s.spec.start_timeout + BACKEND_LATE, s.spec.drain_timeout + BACKEND_LATE);
         for instance in s.instances.clone() {
             let Some(i) = self.instances.get(&instance) else { continue };
             let late = match &i.state {
                 State::Starting if i.born + start <= now => Some(StopWhy::StartTimeout),
-                State::Draining { deadline, why, .. } if *deadline <= now => Some(*why),
-                State::Stopping { ordered, why } if *ordered + drain <= now => Some(*why),
+                State::Draining { deadline, why, .. } if *deadline <= now && !endless => Some(*why),
+                State::Stopping { ordered, why } if *ordered + drain <= now && !unasked => Some(*why),
                 _ => None,
             };
             if let Some(why) = late {

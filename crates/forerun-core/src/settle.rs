@@ -3,6 +3,7 @@
 //! The j-th instance beyond the load of now is worth what the policy says; it is wanted while that is positive and
 //! there is room, or less valuable idle ones can make room. What the load of now needs comes first, at any price.
 
+use crate::canary::Canary;
 use crate::core::{Core, Instance, Service, State};
 use crate::policy::{Policy, View};
 use forerun_types::{Action, InstanceId, Mode, Reason, Resources, ServiceId, Span, StopWhy, Time};
@@ -59,7 +60,8 @@ impl<P: Policy> Core<P> {
     pub(crate) fn react(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
         let (now, closing) = (self.now, self.closing);
         let Some(s) = self.get(id) else { return };
-        if closing || s.leaving || s.spec.mode != Mode::Act || now < s.backoff_until {
+        let acts = s.spec.mode == Mode::Act || self.is_canary(Canary::ObserveActs);
+        if closing || s.leaving || !acts || now < s.backoff_until {
             return;
         }
         let waiting = s.held();
@@ -169,7 +171,9 @@ impl<P: Policy> Core<P> {
             AT_ANY_PRICE => self.room.fits(&spec.resources),
             _ => self.room.after(&[], &self.claims(id)).fits(&spec.resources),
         };
-        if !free {
+        let one_more = self.is_canary(Canary::CapacityOffByOne)
+            && self.room.after(&[spec.resources], &[]).fits(&spec.resources);
+        if !free && !one_more {
             self.make_room(id, price, actions);
             return false;
         }
@@ -200,6 +204,12 @@ impl<P: Policy> Core<P> {
         let generation = self.order_generation();
         let site = self.site();
         actions.push(Action::Start { instance, generation, service: id, site, spec, reason: reason.clone() });
+        if self.is_canary(Canary::DoubleStart)
+            && let Some(Action::Start { spec, reason, .. }) = actions.last().cloned()
+        {
+            let generation = self.order_generation();
+            actions.push(Action::Start { instance, generation, service: id, site, spec, reason });
+        }
         true
     }
 
