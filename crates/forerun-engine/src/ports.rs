@@ -1,5 +1,6 @@
 //! What the shell needs of the world. The live ones are in [`crate::live`]; a seeded world can stand in for each.
 
+use crate::journal::Opening;
 use forerun_backends::{StartOrder, StopOrder};
 use forerun_types::{RouteTable, Time};
 use std::sync::Arc;
@@ -20,7 +21,8 @@ pub trait Clock {
 /// An order to the journal's disk. Orders are carried out in order; none of them blocks the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskOrder {
-    /// Begin a segment with these bytes; what is appended from now on goes there.
+    /// Begin a segment with these bytes; what is appended from now on goes there. Where they cannot be written whole
+    /// there is no such segment.
     Segment {
         number: u64,
         bytes: Vec<u8>,
@@ -38,13 +40,27 @@ pub enum DiskOrder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskHealth {
     Good,
-    /// It failed and takes nothing until the next [`DiskOrder::Segment`].
+    /// It failed and takes nothing until the next segment.
     Broken(String),
 }
 
 pub trait Disk {
     fn order(&mut self, order: DiskOrder);
     fn health(&mut self) -> DiskHealth;
+
+    /// Begins a segment, as [`DiskOrder::Segment`] does. Gives the bytes that it has by now, or `None` where they are
+    /// packed elsewhere and [`Disk::opened`] will tell.
+    fn begin(&mut self, number: u64, opening: Opening) -> Option<u64> {
+        let bytes = opening.seal();
+        let size = bytes.len() as u64;
+        self.order(DiskOrder::Segment { number, bytes });
+        Some(size)
+    }
+
+    /// Number and bytes of a segment that has been opened since this was asked last.
+    fn opened(&mut self) -> Option<(u64, u64)> {
+        None
+    }
 }
 
 /// Carries out orders for instances; outcomes come back as events.

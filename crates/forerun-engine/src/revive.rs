@@ -24,6 +24,12 @@ pub fn restored(
 ) -> (Core<AnyPolicy>, Time, u64) {
     let restored =
         journal::restore(journal, |error| tracing::warn!(%error, "a journal segment was not used"));
+    // Snapshots of another version of the core are of no use; what happened still is.
+    let restored = restored.or_else(|| {
+        let learned = journal::relearn(journal, Core::new(fresh.clone()))?;
+        tracing::warn!(steps = learned.steps, "no snapshot fits; learned anew from what happened");
+        Some(learned)
+    });
     let newest = segments(journal).ok().and_then(|s| s.last().map(|s| s.0)).unwrap_or(0);
     match restored {
         Some(r) if r.policy == policy => {

@@ -3,7 +3,7 @@
 //! A state machine: it is called with events and with the passing of time, and touches the world only through its
 //! four ports, so that a seeded simulation can drive it as the live loop does.
 
-use crate::journal::{FORMAT_VERSION, Head, actions_hash, encode_head, encode_snapshot, encode_step};
+use crate::journal::{Changes, FORMAT_VERSION, Head, Opening, actions_hash, encode_step, seal_block};
 use crate::meter::Meter;
 use crate::ports::{Backends, Clock, Disk, DiskHealth, DiskOrder, Routers};
 use forerun_backends::{StartOrder, StopOrder};
@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 /// The core is asked at most so often: ticks closer together would cost more than they bring.
 const TICK_LEAST: Span = Span::from_millis(2);
-/// Bytes that are gathered before they go to the disk, if no flush comes first.
-const BATCH_BYTES: usize = 256 << 10;
+/// Bytes of steps that are gathered into one block, if no flush comes first.
+const BATCH_BYTES: u64 = 256 << 10;
 /// How long a broken journal is left alone before a new segment is tried.
 const JOURNAL_RETRY: Span = Span::from_secs(10);
 
@@ -28,7 +28,8 @@ pub struct JournalSettings {
     /// Segments that exist already, oldest first, with their sizes.
     pub existing: Vec<(u64, u64)>,
     pub segment_bytes_max: u64,
-    /// Bytes of all segments together; the oldest go first.
+    /// Bytes of all segments together, packed as they are on the disk; the oldest go first. One segment is always
+    /// kept: the snapshot that opens it and as much again, or `segment_bytes_max` where that is more.
     pub bytes_max: u64,
     pub flush_interval: Span,
 }
@@ -61,7 +62,10 @@ pub struct Shell<C, D, B, R> {
     journal: JournalSettings,
     state: JournalState,
     segments: Vec<(u64, u64)>,
+    /// Bytes of the current segment, and those of its opening.
     segment_bytes: u64,
+    opening_bytes: u64,
+    /// Steps that are not yet packed.
     buffer: Vec<u8>,
     flushed: Time,
     retry_at: Time,
@@ -76,6 +80,7 @@ pub struct Shell<C, D, B, R> {
     table_changed: bool,
     withholding: bool,
     actions: Vec<Action>,
+    changes: Changes,
     scratch: Vec<u8>,
     meter: Meter,
     finished: bool,
@@ -95,6 +100,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             journal,
             segments,
             segment_bytes: 0,
+            opening_bytes: 0,
             buffer: Vec::new(),
             flushed: Time::default(),
             retry_at: Time::default(),
@@ -106,6 +112,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             table_changed: false,
             withholding: false,
             actions: Vec::new(),
+            changes: Changes::default(),
             scratch: Vec::new(),
             meter: Meter::default(),
             finished: false,
@@ -211,21 +218,18 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             Action::Start { instance, generation, spec, .. } => {
                 // A router must know an instance's service before the instance is ready.
                 self.publish();
-                self.ports.backends.start(StartOrder {
-                    instance: *instance,
-                    generation: *generation,
-                    spec: Arc::clone(spec),
-                });
+                let order =
+                    StartOrder { instance: *instance, generation: *generation, spec: Arc::clone(spec) };
+                self.ports.backends.start(order);
             }
             Action::Stop { instance, generation, grace, .. } => {
                 self.publish();
-                self.ports.backends.stop(StopOrder {
-                    instance: *instance,
-                    generation: *generation,
-                    grace: *grace,
-                });
+                let order = StopOrder { instance: *instance, generation: *generation, grace: *grace };
+                self.ports.backends.stop(order);
             }
-            Action::Route { generation, service, route } => self.route(*generation, *service, route.as_ref()),
+            Action::Route { generation, service, route } => {
+                self.route(*generation, *service, route.as_ref());
+            }
             Action::Finished => self.finished = true,
         }
     }
@@ -264,28 +268,59 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
     }
 
     fn record(&mut self, event: &Event, actions: &[Action]) {
+        // Also of steps that are not written: whose an instance is must be known later.
+        let changes = self.changes.of(event, actions);
         if self.state.broken.is_some() && !self.retrying {
             self.state.steps_lost += 1;
             return;
         }
         let hash = actions_hash(actions, &mut self.scratch);
-        let before = self.buffer.len();
-        encode_step(self.now, event, hash, &mut self.buffer);
-        self.segment_bytes += (self.buffer.len() - before) as u64;
+        encode_step(self.now, event, hash, &changes, &mut self.buffer);
         self.state.steps += 1;
         self.unconfirmed += 1;
-        if self.buffer.len() >= BATCH_BYTES {
+        if self.buffer.len() as u64 >= BATCH_BYTES.min(self.journal.segment_bytes_max) {
             self.write_out();
         }
-        if self.segment_bytes >= self.journal.segment_bytes_max {
+        // A segment that is smaller than its snapshot would make the journal one of snapshots.
+        let enough = self.journal.segment_bytes_max.max(self.opening_bytes);
+        if self.segment_bytes - self.opening_bytes >= enough {
             self.begin_segment();
         }
     }
 
+    /// Packs what was gathered into a block and hands it to the disk.
     fn write_out(&mut self) {
-        if !self.buffer.is_empty() {
-            self.ports.disk.order(DiskOrder::Append(std::mem::take(&mut self.buffer)));
+        if self.buffer.is_empty() {
+            return;
         }
+        let block = seal_block(&self.buffer);
+        self.buffer.clear();
+        self.segment_bytes += block.len() as u64;
+        self.keep_within_budget();
+        self.ports.disk.order(DiskOrder::Append(block));
+    }
+
+    /// Removes the oldest segments while all together are too large.
+    fn keep_within_budget(&mut self) {
+        if let Some((number, bytes)) = self.ports.disk.opened()
+            && number == self.state.segment
+        {
+            self.segment_bytes = self.segment_bytes - self.opening_bytes + bytes;
+            self.opening_bytes = bytes;
+        }
+        // Room for the next opening is made before it is taken; snapshots grow, but not by leaps.
+        let next = self.opening_bytes + self.opening_bytes.max(self.journal.segment_bytes_max) / 4;
+        let budget = self.journal.bytes_max.saturating_sub(next);
+        let mut total: u64 = self.segment_bytes + self.segments.iter().map(|s| s.1).sum::<u64>();
+        let mut dropped = 0;
+        while total > budget && dropped < self.segments.len() {
+            let (number, bytes) = self.segments[dropped];
+            dropped += 1;
+            total -= bytes;
+            self.ports.disk.order(DiskOrder::Remove { number });
+        }
+        self.segments.drain(..dropped);
+        self.state.bytes = total;
     }
 
     /// Writes out what was gathered and looks at how the disk is doing.
@@ -338,19 +373,11 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             policy: self.journal.policy.clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let mut bytes = Vec::new();
-        encode_head(&head, &mut bytes);
-        encode_snapshot(&self.core, &mut bytes);
-        self.segment_bytes = bytes.len() as u64;
-        self.ports.disk.order(DiskOrder::Segment { number: self.state.segment, bytes });
-        let mut total: u64 = self.segment_bytes + self.segments.iter().map(|s| s.1).sum::<u64>();
-        // Room for the one that is being written.
-        let budget = self.journal.bytes_max.saturating_sub(self.journal.segment_bytes_max);
-        while total > budget && !self.segments.is_empty() {
-            let (number, bytes) = self.segments.remove(0);
-            total -= bytes;
-            self.ports.disk.order(DiskOrder::Remove { number });
-        }
-        self.state.bytes = total;
+        let opening = Opening::new(&head, self.now, &self.core);
+        // Until its size is told it counts as much as the one before.
+        let bytes = self.ports.disk.begin(self.state.segment, opening).unwrap_or(self.opening_bytes);
+        self.segment_bytes = bytes;
+        self.opening_bytes = bytes;
+        self.keep_within_budget();
     }
 }

@@ -116,6 +116,10 @@ fn journal_settings() -> JournalSettings {
 
 impl World {
     fn new() -> Self {
+        Self::with(journal_settings())
+    }
+
+    fn with(settings: JournalSettings) -> Self {
         let ports = Ports {
             clock: SimClock(Time(1_700_000_000_000_000)),
             disk: SimDisk::default(),
@@ -124,7 +128,7 @@ impl World {
         };
         let policy = AnyPolicy::named("forerun", None, 1 << 16).unwrap();
         let mut world = Self {
-            shell: Shell::new(Core::new(policy), ports, journal_settings()),
+            shell: Shell::new(Core::new(policy), ports, settings),
             waiting: [0; 3],
             in_flight: BTreeMap::new(),
             quiescing: Vec::new(),
@@ -324,7 +328,10 @@ impl World {
 }
 
 fn run(seed: u64, events: u32) -> World {
-    let mut world = World::new();
+    run_in(World::new(), seed, events, |_| ())
+}
+
+fn run_in(mut world: World, seed: u64, events: u32, mut each: impl FnMut(&mut World)) -> World {
     let (mut kinds, mut picks, mut faults) = (Random(seed), Random(seed ^ 0xaaaa), Random(seed ^ 0xbbbb));
     for _ in 0..events {
         match kinds.below(10) {
@@ -334,6 +341,7 @@ fn run(seed: u64, events: u32) -> World {
             7 | 8 => world.world_moves(faults.below(25)),
             _ => world.sleep(Span::from_millis(1 + picks.below(20_000))),
         }
+        each(&mut world);
     }
     world.shell.flush();
     world
@@ -365,21 +373,76 @@ fn what_always_holds_holds_and_every_journal_replays_to_the_bit() {
 }
 
 #[test]
+fn segments_stay_within_the_budget_and_each_replays_alone() {
+    let settings = JournalSettings { segment_bytes_max: 8 << 10, bytes_max: 256 << 10, ..journal_settings() };
+    let (mut most, mut openings) = (0, BTreeSet::new());
+    let mut world = run_in(World::with(settings), 2, 12_000, |world| {
+        let disk = &world.shell.ports_mut().disk;
+        let bytes: usize = disk.segments.values().map(Vec::len).sum();
+        assert!(bytes <= 256 << 10, "{bytes} bytes in {} segments", disk.segments.len());
+        openings.extend(disk.segments.keys().copied());
+        most = most.max(bytes);
+        assert_eq!(world.shell.journal().bytes, bytes as u64);
+    });
+    assert!(most > 128 << 10 && openings.len() > 10, "{most} bytes, segments {openings:?}");
+    let folder = write_segments("budget", &world.shell.ports_mut().disk.segments);
+    let files = journal::segments(&folder).unwrap();
+    assert!(files.len() > 2, "{files:?}");
+    for (number, file) in files {
+        let report = journal::replay(&file).unwrap();
+        assert_eq!((report.mismatches, report.torn_bytes), (0, 0), "segment {number}: {report:?}");
+        assert!(report.steps > 0, "segment {number}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_is_gathered_reaches_the_disk_within_the_flush_interval() {
+    let interval = journal_settings().flush_interval;
+    let mut world = World::new();
+    let mut random = Random(7);
+    let mut recorded = Vec::new();
+    for _ in 0..200 {
+        world.request(random.below(3) as u32, 1 + random.below(5));
+        recorded.push((world.shell.ports_mut().clock.0, world.shell.journal().steps));
+        world.sleep(Span::from_millis(random.below(700)));
+        let now = world.shell.ports_mut().clock.0;
+        let mut on_disk = 0;
+        for bytes in world.shell.ports_mut().disk.segments.values() {
+            let segment = journal::Segment::parse(&PathBuf::from("-"), bytes.clone()).unwrap();
+            segment.steps(|_| on_disk += 1);
+        }
+        let due = recorded.iter().rev().find(|r| r.0 + interval <= now).map_or(0, |r| r.1);
+        assert!(on_disk >= due, "{on_disk} of {due} steps that are older than {interval}");
+    }
+    assert!(recorded.last().unwrap().1 > 300);
+}
+
+#[test]
 fn a_changed_event_does_not_replay_unnoticed() {
     let mut world = run(1, 200);
     let mut segments = world.shell.ports_mut().disk.segments.clone();
     // A journal whose first start is missing: the hashes of what follows cannot agree.
     let (&number, bytes) = segments.iter().next().unwrap();
     let mut at = 0;
-    let mut kept = Vec::new();
+    let (mut kept, mut steps) = (Vec::new(), Vec::new());
     let mut dropped = false;
     while let Ok((record, length)) = journal::decode(&bytes[at..]) {
         match record {
-            journal::Record::Step { event: Event::Ready { .. }, .. } if !dropped => dropped = true,
+            journal::Record::Steps(block) => {
+                for s in block {
+                    if !dropped && matches!(s.event, Event::Ready { .. }) {
+                        dropped = true;
+                        continue;
+                    }
+                    journal::encode_step(s.now, &s.event, s.actions_hash, &s.changes, &mut steps);
+                }
+            }
             _ => kept.extend_from_slice(&bytes[at..at + length]),
         }
         at += length;
     }
+    kept.extend(journal::seal_block(&steps));
     assert!(dropped);
     segments.insert(number, kept);
     let folder = write_segments("changed", &segments);
@@ -392,10 +455,8 @@ fn a_journal_cut_anywhere_restores_to_its_last_whole_record() {
     let mut world = run(3, 120);
     let segments = world.shell.ports_mut().disk.segments.clone();
     let (&number, bytes) = segments.iter().next_back().unwrap();
-    let snapshot_end = {
-        let (_, head) = journal::decode(bytes).unwrap();
-        head + journal::decode(&bytes[head..]).unwrap().1
-    };
+    // A head, a scene, a snapshot.
+    let snapshot_end = (0..3).fold(0, |at, _| at + journal::decode(&bytes[at..]).unwrap().1);
     let mut last_steps = 0;
     for cut in (snapshot_end..bytes.len()).step_by(97).chain([bytes.len()]) {
         let folder = write_segments("cut", &BTreeMap::from([(number, bytes[..cut].to_vec())]));

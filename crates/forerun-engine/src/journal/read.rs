@@ -1,6 +1,9 @@
 //! Reading segments from files.
 
-use super::record::{FORMAT_VERSION, Head, Record, Torn, decode};
+use super::change::Scene;
+use super::record::{FORMAT_VERSION, Head, Record, Step, decode, framed, is_snapshot, whole};
+use forerun_core::{AnyPolicy, Core};
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,8 @@ pub enum JournalError {
     Snapshot { path: PathBuf, policy: String, why: String },
     #[error("{}: no journal segment in this folder", path.display())]
     Empty { path: PathBuf },
+    #[error("{}: no segment can be read, {count} of them are damaged; the newest: {newest}", path.display())]
+    NoneWhole { path: PathBuf, count: usize, newest: String },
 }
 
 /// A segment in memory.
@@ -27,6 +32,8 @@ pub enum JournalError {
 pub struct Segment {
     pub path: PathBuf,
     pub head: Head,
+    /// What stood when it began; format 1 does not tell.
+    pub scene: Option<Scene>,
     bytes: Vec<u8>,
     /// Offset of the snapshot record.
     at: usize,
@@ -56,41 +63,87 @@ pub fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     Ok(found)
 }
 
+/// A segment, or the segments of a folder, oldest first; never none.
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let files: Vec<PathBuf> = segments(path)?.into_iter().map(|s| s.1).collect();
+    if files.is_empty() { Err(JournalError::Empty { path: path.to_owned() }) } else { Ok(files) }
+}
+
 impl Segment {
+    /// # Errors
+    /// The file cannot be read, or has no whole head of a format that this program knows.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let bytes = fs::read(path).map_err(|source| JournalError::Io { path: path.to_owned(), source })?;
+        Self::parse(path, bytes)
+    }
+
+    /// The same from the bytes of a file; `path` is only for messages.
+    ///
+    /// # Errors
+    /// There is no whole head of a format that this program knows.
+    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, JournalError> {
         let path = path.to_owned();
-        match decode(&bytes) {
+        let (head, mut at) = match decode(&bytes) {
             Ok((Record::Head(head), _)) if head.version > FORMAT_VERSION => {
-                Err(JournalError::Version { path, version: head.version })
+                return Err(JournalError::Version { path, version: head.version });
             }
-            Ok((Record::Head(head), at)) => Ok(Self { path, head, bytes, at }),
-            _ => Err(JournalError::NotAJournal { path }),
+            Ok((Record::Head(head), at)) => (head, at),
+            _ => return Err(JournalError::NotAJournal { path }),
+        };
+        let mut scene = None;
+        if head.version >= 2
+            && let Ok((Record::Scene(found), length)) = decode(&bytes[at..])
+        {
+            scene = Some(found);
+            at += length;
         }
+        Ok(Self { path, head, scene, bytes, at })
     }
 
     /// The snapshot's bytes.
-    pub fn snapshot(&self) -> Result<&[u8], JournalError> {
+    ///
+    /// # Errors
+    /// There is none, or it is not whole.
+    pub fn snapshot(&self) -> Result<Cow<'_, [u8]>, JournalError> {
         match decode(&self.bytes[self.at..]) {
             Ok((Record::Snapshot(bytes), _)) => Ok(bytes),
             _ => Err(JournalError::NoSnapshot { path: self.path.clone() }),
         }
     }
 
+    /// The core before the first step.
+    ///
+    /// # Errors
+    /// There is no whole snapshot, or it is one of another program.
+    pub fn core(&self) -> Result<Core<AnyPolicy>, JournalError> {
+        whole(&self.snapshot()?).map_err(|e| JournalError::Snapshot {
+            path: self.path.clone(),
+            policy: self.head.policy.clone(),
+            why: e.to_string(),
+        })
+    }
+
     /// Hands every whole step to `each`, in order, and says where they ended.
-    pub fn steps(&self, mut each: impl FnMut(forerun_types::Time, forerun_types::Event, u64)) -> Tail {
+    pub fn steps(&self, mut each: impl FnMut(Step)) -> Tail {
         let mut at = self.at;
         loop {
-            match decode(&self.bytes[at..]) {
-                Ok((Record::Step { now, event, actions_hash }, length)) => {
-                    at += length;
-                    each(now, event, actions_hash);
-                }
-                Ok((_, length)) => at += length,
-                Err(Torn::End | Torn::Short | Torn::Damaged) => {
-                    return Tail { whole_bytes: at as u64, torn_bytes: (self.bytes.len() - at) as u64 };
-                }
-            }
+            let left = &self.bytes[at..];
+            let length = match framed(left) {
+                // Unpacking it would be for nothing.
+                Ok((body, length)) if is_snapshot(body) => length,
+                _ => match decode(left) {
+                    Ok((Record::Steps(steps), length)) => {
+                        steps.into_iter().for_each(&mut each);
+                        length
+                    }
+                    Ok((_, length)) => length,
+                    Err(_) => return Tail { whole_bytes: at as u64, torn_bytes: left.len() as u64 },
+                },
+            };
+            at += length;
         }
     }
 }

@@ -1,16 +1,26 @@
 //! Records of a journal and their bytes.
 
+use super::change::{Change, Scene};
+use forerun_core::{AnyPolicy, Core};
 use forerun_types::{Action, Event, Time};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Raised whenever a record's bytes change their meaning.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// A body longer than this is damage, not a record.
 const BODY_MAX: usize = 1 << 30;
+/// LZ4 packs at most 255 bytes into one; a length beyond that is damage, and must not be allocated.
+const PACKED_FACTOR_MAX: usize = 255;
 const PREFIX: usize = 8;
 const KIND_HEAD: u8 = 1;
-const KIND_SNAPSHOT: u8 = 2;
-const KIND_STEP: u8 = 3;
+/// Format 1: a snapshot as it is.
+const KIND_PLAIN_SNAPSHOT: u8 = 2;
+/// Format 1: one step.
+const KIND_PLAIN_STEP: u8 = 3;
+const KIND_SCENE: u8 = 4;
+const KIND_SNAPSHOT: u8 = 5;
+const KIND_BLOCK: u8 = 6;
 
 /// First record of every segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,17 +33,24 @@ pub struct Head {
     pub program: String,
 }
 
+/// One step of the core.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub now: Time,
+    pub actions_hash: u64,
+    pub event: Event,
+    /// Empty in format 1.
+    pub changes: Vec<Change>,
+}
+
 /// One whole record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record<'a> {
     Head(Head),
+    Scene(Scene),
     /// The core as postcard, before the first step of the segment.
-    Snapshot(&'a [u8]),
-    Step {
-        now: Time,
-        event: Event,
-        actions_hash: u64,
-    },
+    Snapshot(Cow<'a, [u8]>),
+    Steps(Vec<Step>),
 }
 
 /// Why no record could be read at an offset.
@@ -65,16 +82,42 @@ pub fn actions_hash(actions: &[Action], scratch: &mut Vec<u8>) -> u64 {
     u64::from_le_bytes(first).max(1)
 }
 
-pub fn encode_head(head: &Head, out: &mut Vec<u8>) {
-    frame(out, KIND_HEAD, |body| extend(head, body));
+/// What a segment begins with, not yet packed: that may be done on another thread.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    head: Vec<u8>,
+    snapshot: Vec<u8>,
 }
 
-pub fn encode_snapshot(core: &impl Serialize, out: &mut Vec<u8>) {
-    frame(out, KIND_SNAPSHOT, |body| extend(core, body));
+impl Opening {
+    #[must_use]
+    pub fn new(head: &Head, now: Time, core: &Core<AnyPolicy>) -> Self {
+        let mut bytes = Vec::new();
+        frame(&mut bytes, KIND_HEAD, |body| extend(head, body));
+        frame(&mut bytes, KIND_SCENE, |body| extend(&Scene::of(core, now), body));
+        Self { head: bytes, snapshot: extend(core, Vec::new()) }
+    }
+
+    /// The bytes of the file.
+    #[must_use]
+    pub fn seal(mut self) -> Vec<u8> {
+        pack(&mut self.head, KIND_SNAPSHOT, &self.snapshot);
+        self.head
+    }
 }
 
-pub fn encode_step(now: Time, event: &Event, actions_hash: u64, out: &mut Vec<u8>) {
-    frame(out, KIND_STEP, |body| extend(&(now, actions_hash, event), body));
+/// Appends a step to those of a block that is being gathered.
+pub fn encode_step(now: Time, event: &Event, actions_hash: u64, changes: &[Change], steps: &mut Vec<u8>) {
+    let before = std::mem::take(steps);
+    *steps = extend(&(now, actions_hash, event, changes), before);
+}
+
+/// Packs the steps that were gathered into one record.
+#[must_use]
+pub fn seal_block(steps: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    pack(&mut out, KIND_BLOCK, steps);
+    out
 }
 
 /// Appends `value`; our own types always serialise, so that a failure leaves the body short and the reader says so.
@@ -84,13 +127,75 @@ fn extend<T: Serialize + ?Sized>(value: &T, body: Vec<u8>) -> Vec<u8> {
 
 fn frame(out: &mut Vec<u8>, kind: u8, write: impl FnOnce(Vec<u8>) -> Vec<u8>) {
     let body = write(vec![kind]);
-    out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(&length(&body).to_le_bytes());
     out.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
     out.extend_from_slice(&body);
 }
 
+fn pack(out: &mut Vec<u8>, kind: u8, plain: &[u8]) {
+    frame(out, kind, |mut body| {
+        body.extend_from_slice(&length(plain).to_le_bytes());
+        body.extend_from_slice(&lz4_flex::block::compress(plain));
+        body
+    });
+}
+
+/// A length that does not fit is refused by the reader.
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+fn unpack(body: &[u8]) -> Result<Vec<u8>, Torn> {
+    let length = u32_at(body, 0).ok_or(Torn::Damaged)? as usize;
+    let packed = &body[4..];
+    if length > BODY_MAX || length > packed.len() * PACKED_FACTOR_MAX {
+        return Err(Torn::Damaged);
+    }
+    let plain = lz4_flex::block::decompress(packed, length).map_err(|_| Torn::Damaged)?;
+    if plain.len() == length { Ok(plain) } else { Err(Torn::Damaged) }
+}
+
+fn steps(mut plain: &[u8]) -> Result<Vec<Step>, Torn> {
+    let mut steps = Vec::new();
+    while !plain.is_empty() {
+        let (step, rest) = postcard::take_from_bytes(plain).map_err(|_| Torn::Damaged)?;
+        steps.push(step);
+        plain = rest;
+    }
+    Ok(steps)
+}
+
+/// The whole of `bytes` as one value.
+pub(super) fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, postcard::Error> {
+    match postcard::take_from_bytes(bytes)? {
+        (value, []) => Ok(value),
+        // What is left over shows that it was written for another layout.
+        _ => Err(postcard::Error::DeserializeBadEncoding),
+    }
+}
+
 /// Reads the record that begins at `bytes[0]`; returns it and its length.
 pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), Torn> {
+    let (body, length) = framed(bytes)?;
+    let (kind, rest) = (body[0], &body[1..]);
+    let damaged = |_| Torn::Damaged;
+    let record = match kind {
+        KIND_HEAD => Record::Head(postcard::from_bytes(rest).map_err(damaged)?),
+        KIND_SCENE => Record::Scene(whole(rest).map_err(damaged)?),
+        KIND_PLAIN_SNAPSHOT => Record::Snapshot(Cow::Borrowed(rest)),
+        KIND_SNAPSHOT => Record::Snapshot(Cow::Owned(unpack(rest)?)),
+        KIND_PLAIN_STEP => {
+            let (now, actions_hash, event) = whole(rest).map_err(damaged)?;
+            Record::Steps(vec![Step { now, actions_hash, event, changes: Vec::new() }])
+        }
+        KIND_BLOCK => Record::Steps(steps(&unpack(rest)?)?),
+        _ => return Err(Torn::Damaged),
+    };
+    Ok((record, length))
+}
+
+/// The body of the record at `bytes[0]`, never empty, if its checksum is right; and the record's length.
+pub(super) fn framed(bytes: &[u8]) -> Result<(&[u8], usize), Torn> {
     if bytes.is_empty() {
         return Err(Torn::End);
     }
@@ -103,67 +208,14 @@ pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), Torn> {
     if crc32fast::hash(body) != sum {
         return Err(Torn::Damaged);
     }
-    let (kind, rest) = (body[0], &body[1..]);
-    let record = match kind {
-        KIND_HEAD => Record::Head(postcard::from_bytes(rest).map_err(|_| Torn::Damaged)?),
-        KIND_SNAPSHOT => Record::Snapshot(rest),
-        KIND_STEP => {
-            let (now, actions_hash, event) = postcard::from_bytes(rest).map_err(|_| Torn::Damaged)?;
-            Record::Step { now, event, actions_hash }
-        }
-        _ => return Err(Torn::Damaged),
-    };
-    Ok((record, PREFIX + length))
+    Ok((body, PREFIX + length))
+}
+
+/// Whether a body that [`framed`] gave is a snapshot's.
+pub(super) fn is_snapshot(body: &[u8]) -> bool {
+    matches!(body.first(), Some(&(KIND_SNAPSHOT | KIND_PLAIN_SNAPSHOT)))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn two_steps() -> Vec<u8> {
-        let mut out = Vec::new();
-        encode_head(
-            &Head { version: 1, segment: 7, policy: "forerun".into(), program: "test".into() },
-            &mut out,
-        );
-        encode_step(Time(5), &Event::Tick, 9, &mut out);
-        out
-    }
-
-    #[test]
-    fn records_come_back() {
-        let bytes = two_steps();
-        let (head, length) = decode(&bytes).unwrap();
-        assert!(matches!(head, Record::Head(Head { segment: 7, .. })));
-        let (step, more) = decode(&bytes[length..]).unwrap();
-        assert_eq!(step, Record::Step { now: Time(5), event: Event::Tick, actions_hash: 9 });
-        assert_eq!(decode(&bytes[length + more..]), Err(Torn::End));
-    }
-
-    #[test]
-    fn a_cut_or_a_flipped_bit_at_any_place_is_seen() {
-        let bytes = two_steps();
-        let whole = |bytes: &[u8]| {
-            let mut at = 0;
-            let mut n = 0;
-            while let Ok((_, length)) = decode(&bytes[at..]) {
-                at += length;
-                n += 1;
-            }
-            n
-        };
-        assert_eq!(whole(&bytes), 2);
-        for cut in 0..bytes.len() {
-            assert!(whole(&bytes[..cut]) < 2, "cut at {cut}");
-        }
-        for bit in 0..bytes.len() * 8 {
-            let mut damaged = bytes.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(whole(&damaged) < 2, "bit {bit}");
-        }
-    }
 }
