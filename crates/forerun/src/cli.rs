@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Replay(Box<ReplayArgs>),
     /// What a running Forerun does now, service by service
     Status(StatusArgs),
+    /// What was up of a service at a time, and why, from the journal
+    Why(WhyArgs),
     /// Write, check or describe a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -83,6 +85,27 @@ pub(crate) struct StatusArgs {
     pub(crate) api: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// Name of the service
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: String,
+    /// A date (UTC where no zone is given), or seconds since 1970
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) at: String,
+    /// Folder of the journal, or one segment [default: that of the configuration's store]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) journal: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// So many changes before that at most
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) changes: usize,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

@@ -4,6 +4,7 @@ mod config;
 mod demo;
 mod status;
 mod up;
+mod why;
 
 use crate::cli::Command;
 use crate::failure::Failure;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         }
         Command::Replay(args) => crate::replay::run(&args, out),
         Command::Status(args) => status::run(&args, out),
+        Command::Why(args) => why::run(&args, out),
         Command::Config(command) => config::run(&command, out),
     }
 }

@@ -16,6 +16,7 @@ mod units;
 mod words;
 
 pub(crate) use problems::ConfigError;
+pub(crate) use reader::nearest;
 pub(crate) use schema::schema;
 
 use forerun_router::RouterLimits;

@@ -11,6 +11,10 @@ use std::path::Path;
 /// It cannot be read, or an action is another than the recorded one.
 pub(crate) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let report = replay(path).map_err(|e| Failure::Running(e.to_string()))?;
+    for lost in &report.lost {
+        // A closed stderr is no reason not to answer.
+        let _ = writeln!(std::io::stderr(), "forerun: not replayed: {lost}");
+    }
     if json {
         let (step, at, event) = match report.first_mismatch {
             Some((step, at, event)) => (Some(step), Some(at.as_secs_f64()), Some(event)),
@@ -23,6 +27,7 @@ pub(crate) fn run(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Fa
             "mismatches": report.mismatches,
             "first_mismatch": { "step": step, "at": at, "event": event },
             "torn_bytes": report.torn_bytes,
+            "lost_segments": report.lost,
         });
         writeln!(out, "{document}")?;
     } else {

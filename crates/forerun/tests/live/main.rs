@@ -6,10 +6,12 @@
 mod bounds;
 mod clients;
 mod disk;
+mod disk_faults;
 mod ends;
 mod faults;
 mod http;
 mod journal;
 mod kill;
 mod starts;
+mod why;
 mod world;

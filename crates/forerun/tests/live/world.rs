@@ -77,6 +77,13 @@ impl World {
         self.up_by(self.command())
     }
 
+    /// The same with something in its environment.
+    pub(crate) fn up_with(&self, variables: &[(&str, &Path)]) -> Live {
+        let mut command = self.command();
+        command.envs(variables.iter().copied());
+        self.up_by(command)
+    }
+
     /// The same in a process group of its own, as a shell does it.
     pub(crate) fn up_in_a_group(&self) -> Live {
         let mut command = self.command();
