@@ -1,7 +1,7 @@
 //! What a journal says of one service at one time: `forerun why`. Reads what was written, decides nothing.
 
 use super::change::{Change, Changes, Scene, ServiceStanding, Stage, Standing, What};
-use super::read::{JournalError, Segment, files};
+use super::read::{JournalError, Segment, begins, files};
 use forerun_types::{Event, ServiceId, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -85,23 +85,25 @@ struct Reader {
 /// # Errors
 /// Nothing can be read, the journal begins later, or it knows no such service.
 pub fn account(journal: &Path, service: &str, at: Time, entries_max: usize) -> Result<Account, HistoryError> {
-    let mut lost = Vec::new();
-    let chosen = choose(&files(journal)?, at, &mut lost);
-    let Some((begins, _)) = chosen.last() else {
-        let newest = lost.last().cloned().unwrap_or_default();
-        let (path, count) = (journal.to_owned(), lost.len());
+    let mut choice = choose(&files(journal)?, at);
+    if choice.segments.is_empty() {
+        let path = journal.to_owned();
+        if let Some(begins) = choice.begins {
+            return Err(HistoryError::TooEarly { path, begins, asked: at });
+        }
+        if !path.is_dir() {
+            Segment::open(&path)?;
+        }
+        let (count, newest) = (choice.lost.len(), choice.lost.into_iter().next().unwrap_or_default());
         return Err(JournalError::NoneWhole { path, count, newest }.into());
-    };
-    if *begins > at {
-        return Err(HistoryError::TooEarly { path: journal.to_owned(), begins: *begins, asked: at });
     }
     let mut reader = Reader { service: service.to_owned(), entries_max, ..Reader::default() };
     let mut torn_bytes = 0;
-    for (_, segment) in &chosen {
+    for segment in &choice.segments {
         torn_bytes = match reader.segment(segment, at) {
             Ok(torn) => torn,
             Err(error) => {
-                lost.push(error.to_string());
+                choice.lost.push(error.to_string());
                 0
             }
         };
@@ -121,42 +123,47 @@ pub fn account(journal: &Path, service: &str, at: Time, entries_max: usize) -> R
         entries: reader.entries.into(),
         last_step: reader.last_step,
         torn_bytes,
-        lost,
+        lost: choice.lost,
     })
 }
 
-/// The segment in which a time falls and some before it, oldest first, each with its beginning; the oldest of all
-/// where the time is before it.
-fn choose(files: &[PathBuf], at: Time, lost: &mut Vec<String>) -> Vec<(Time, Segment)> {
-    let mut chosen: VecDeque<(Time, Segment)> = VecDeque::new();
+/// The segments that are read for an account.
+#[derive(Debug, Default)]
+struct Choice {
+    /// Oldest first: the one in which the time falls is the last.
+    segments: VecDeque<Segment>,
+    /// Of the oldest segment that is too late.
+    begins: Option<Time>,
+    lost: Vec<String>,
+}
+
+/// The segment in which a time falls and some before it.
+fn choose(files: &[PathBuf], at: Time) -> Choice {
+    let mut choice = Choice::default();
     for file in files.iter().rev() {
-        let segment = match Segment::open(file) {
-            Ok(segment) => segment,
+        let opened = match begins(file) {
+            Ok(Some(begins)) if begins > at => {
+                choice.begins = Some(begins);
+                continue;
+            }
+            _ => Segment::open(file),
+        };
+        match opened {
+            Ok(segment) => match beginning(&segment) {
+                Some(begins) if begins > at => choice.begins = Some(begins),
+                Some(_) => choice.segments.push_front(segment),
+                None => choice.lost.push(format!("{}: no whole record of a step", file.display())),
+            },
             // It made room for a newer one just now.
             Err(JournalError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound && files.len() > 1 =>
-            {
-                continue;
-            }
-            Err(error) => {
-                lost.push(error.to_string());
-                continue;
-            }
-        };
-        let Some(begins) = beginning(&segment) else {
-            lost.push(format!("{}: no whole record of a step", file.display()));
-            continue;
-        };
-        // Of those that are all too late, the oldest tells where the journal begins.
-        if chosen.front().is_some_and(|(begins, _)| *begins > at) {
-            chosen.clear();
+                if source.kind() == std::io::ErrorKind::NotFound && files.len() > 1 => {}
+            Err(error) => choice.lost.push(error.to_string()),
         }
-        chosen.push_front((begins, segment));
-        if begins <= at && chosen.len() > EARLIER_MAX {
+        if choice.segments.len() > EARLIER_MAX {
             break;
         }
     }
-    chosen.into()
+    choice
 }
 
 fn beginning(segment: &Segment) -> Option<Time> {

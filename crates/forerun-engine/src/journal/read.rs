@@ -1,11 +1,14 @@
 //! Reading segments from files.
 
 use super::change::Scene;
-use super::record::{FORMAT_VERSION, Head, Record, Step, decode, framed, is_snapshot, whole};
+use super::record::{
+    FORMAT_VERSION, Head, PREFIX, Record, Step, decode, frame_length, framed, is_snapshot, whole,
+};
 use forerun_core::{AnyPolicy, Core};
+use forerun_types::Time;
 use std::borrow::Cow;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Why a journal cannot be used.
@@ -23,7 +26,7 @@ pub enum JournalError {
     Snapshot { path: PathBuf, policy: String, why: String },
     #[error("{}: no journal segment in this folder", path.display())]
     Empty { path: PathBuf },
-    #[error("{}: no segment can be read, {count} of them are damaged; the newest: {newest}", path.display())]
+    #[error("{}: none of its {count} segments can be used; the newest: {newest}", path.display())]
     NoneWhole { path: PathBuf, count: usize, newest: String },
 }
 
@@ -65,11 +68,30 @@ pub fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
 
 /// A segment, or the segments of a folder, oldest first; never none.
 pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, JournalError> {
-    if !path.is_dir() {
+    let kind = fs::metadata(path).map_err(|source| JournalError::Io { path: path.to_owned(), source })?;
+    if !kind.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let files: Vec<PathBuf> = segments(path)?.into_iter().map(|s| s.1).collect();
     if files.is_empty() { Err(JournalError::Empty { path: path.to_owned() }) } else { Ok(files) }
+}
+
+/// When a segment began, from its first records alone; `None` where they do not tell, as in format 1.
+pub(super) fn begins(path: &Path) -> io::Result<Option<Time>> {
+    let mut file = fs::File::open(path)?;
+    for _ in 0..2 {
+        let mut bytes = vec![0; PREFIX];
+        file.read_exact(&mut bytes)?;
+        // No more than the file has, whatever the length says.
+        let length = frame_length(&bytes).unwrap_or(0);
+        file.by_ref().take(length).read_to_end(&mut bytes)?;
+        match decode(&bytes) {
+            Ok((Record::Head(head), _)) if head.version <= FORMAT_VERSION => {}
+            Ok((Record::Scene(scene), _)) => return Ok(Some(scene.at)),
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
 }
 
 impl Segment {

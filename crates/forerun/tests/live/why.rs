@@ -102,7 +102,7 @@ fn why_names_what_is_wrong_with_what_it_was_asked() {
             1,
             "no service `webb` at that time; there are: bad, web; did you mean `web`?",
         ),
-        (&["web", "--at", &later, "--journal", "/nowhere"], 1, "/nowhere"),
+        (&["web", "--at", &later, "--journal", "/nowhere"], 1, "forerun: /nowhere: No such file"),
         (&["web", "--at", &later, "--journal", config], 1, "not a journal of this program"),
         (&["web", "--journal", journal], 2, "--at"),
     ] {

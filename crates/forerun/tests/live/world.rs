@@ -144,6 +144,7 @@ impl World {
     pub(crate) fn segments(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path("state/journal")).unwrap();
         let mut segments: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        segments.retain(|path| path.extension().is_some_and(|extension| extension == "frj"));
         segments.sort();
         segments
     }
