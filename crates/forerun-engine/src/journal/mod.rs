@@ -23,9 +23,9 @@ mod replay;
 
 pub use change::{Change, Changes, Scene, ServiceStanding, Stage, Standing, What};
 pub use history::{Account, Entry, HistoryError, Wanted, account};
+pub use read::{JournalError, Segment, Tail, segments};
 #[cfg(feature = "canaries")]
 pub use record::ANY_CHECKSUM;
-pub use read::{JournalError, Segment, Tail, segments};
 pub use record::{
     FORMAT_VERSION, Head, Opening, Record, Step, Torn, actions_hash, decode, encode_step, seal_block,
 };
