@@ -18,6 +18,12 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// The most that there may be now, whatever waits.
+    pub(crate) fn most(&self, now: Time, spec: &ServiceSpec) -> u32 {
+        let order = self.order.filter(|order| order.holds_at(now));
+        order.and_then(|order| order.instances).unwrap_or(spec.max)
+    }
+
     /// The number between all bounds that is nearest to `wanted`, what decided if not the plan, and when to ask again.
     pub(crate) fn apply(
         &mut self,

@@ -408,6 +408,8 @@ impl<P: Policy> Core<P> {
                 });
             }
         }
+        // Its instances' deadlines follow from its times.
+        self.retally(id);
         let start = self.demand.start_time(spec);
         let memory_bytes = self.demand.memory_bytes(spec);
         self.policy.service(&View { spec, start, memory_bytes, needed: 0 });

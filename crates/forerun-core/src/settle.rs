@@ -27,6 +27,7 @@ impl<P: Policy> Core<P> {
         self.overdue(id, actions);
         let again = self.appraise(id);
         let (now, closing) = (self.now, self.closing);
+        let observes_not = self.is_canary(Canary::ObserveActs);
         let Some(s) = self.get_mut(id) else { return };
         let needed = s.spec.instances_for(s.requests());
         let planned = s.values.iter().filter(|v| v.net_milli_gbs > 0).count() as u32;
@@ -38,7 +39,7 @@ impl<P: Policy> Core<P> {
         };
         let reason = if closing { Reason::ShutDown } else { why(s, needed, planned, target, decided) };
         let backoff = if now < s.backoff_until { s.backoff_until } else { Time::NEVER };
-        let acts = s.spec.mode == Mode::Act;
+        let acts = s.spec.mode == Mode::Act || observes_not;
         let mut wanted = target;
         if acts {
             let have = self.count(id);
@@ -65,7 +66,7 @@ impl<P: Policy> Core<P> {
             return;
         }
         let waiting = s.held();
-        let (need, most) = (s.spec.instances_for(waiting), s.spec.max);
+        let (need, most) = (s.spec.instances_for(waiting), s.bounds.most(now, &s.spec));
         let starting = s.tally.starting;
         let have = self.count(id);
         for _ in 0..need.saturating_sub(starting).min(most.saturating_sub(have)) {
