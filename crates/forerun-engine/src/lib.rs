@@ -3,6 +3,7 @@
 //! Absent on purpose: any decision. [`shell`] is a state machine behind four ports ([`ports`]); [`live`] is the only
 //! place with threads, files, sockets and clocks.
 
+pub mod invariants;
 pub mod journal;
 pub mod live;
 mod meter;

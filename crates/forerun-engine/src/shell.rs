@@ -3,6 +3,7 @@
 //! A state machine: it is called with events and with the passing of time, and touches the world only through its
 //! four ports, so that a seeded simulation can drive it as the live loop does.
 
+use crate::invariants::Invariants;
 use crate::journal::{Changes, FORMAT_VERSION, Head, Opening, actions_hash, encode_step, seal_block};
 use crate::meter::Meter;
 use crate::ports::{Backends, Clock, Disk, DiskHealth, DiskOrder, Routers};
@@ -65,6 +66,8 @@ pub struct Shell<C, D, B, R> {
     /// Bytes of the current segment, and those of its opening.
     segment_bytes: u64,
     opening_bytes: u64,
+    /// A sync has been ordered since the current segment was begun: what is removed from then on goes after it.
+    opening_synced: bool,
     /// Steps that are not yet packed.
     buffer: Vec<u8>,
     flushed: Time,
@@ -83,6 +86,7 @@ pub struct Shell<C, D, B, R> {
     changes: Changes,
     scratch: Vec<u8>,
     meter: Meter,
+    invariants: Invariants,
     finished: bool,
 }
 
@@ -101,6 +105,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             segments,
             segment_bytes: 0,
             opening_bytes: 0,
+            opening_synced: false,
             buffer: Vec::new(),
             flushed: Time::default(),
             retry_at: Time::default(),
@@ -115,6 +120,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             changes: Changes::default(),
             scratch: Vec::new(),
             meter: Meter::default(),
+            invariants: Invariants::default(),
             finished: false,
         };
         shell.now = shell.ports.clock.read().now;
@@ -178,6 +184,12 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         &self.meter
     }
 
+    /// What always holds of the orders, and how often it did not.
+    #[must_use]
+    pub fn invariants(&self) -> &Invariants {
+        &self.invariants
+    }
+
     #[must_use]
     pub fn journal(&self) -> &JournalState {
         &self.state
@@ -202,6 +214,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         self.now = self.now.max(now);
         let mut actions = std::mem::take(&mut self.actions);
         self.core.step(self.now, event, &mut actions);
+        self.invariants.event(event);
         self.meter.event(self.now, event);
         for action in &actions {
             self.carry_out(action);
@@ -220,14 +233,17 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
                 self.publish();
                 let order =
                     StartOrder { instance: *instance, generation: *generation, spec: Arc::clone(spec) };
+                self.invariants.start(self.now, &order);
                 self.ports.backends.start(order);
             }
             Action::Stop { instance, generation, grace, .. } => {
                 self.publish();
                 let order = StopOrder { instance: *instance, generation: *generation, grace: *grace };
+                self.invariants.stop(self.now, &order);
                 self.ports.backends.stop(order);
             }
             Action::Route { generation, service, route } => {
+                self.invariants.route(self.now, *generation, *service, route.as_deref());
                 self.route(*generation, *service, route.as_ref());
             }
             Action::Finished => self.finished = true,
@@ -313,7 +329,9 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         let budget = self.journal.bytes_max.saturating_sub(next);
         let mut total: u64 = self.segment_bytes + self.segments.iter().map(|s| s.1).sum::<u64>();
         let mut dropped = 0;
-        while total > budget && dropped < self.segments.len() {
+        // Until then a cut of power would tear it, and the one before is all that there is.
+        let spared = usize::from(!self.opening_synced);
+        while total > budget && dropped + spared < self.segments.len() {
             let (number, bytes) = self.segments[dropped];
             dropped += 1;
             total -= bytes;
@@ -330,6 +348,9 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         if writing {
             self.write_out();
             self.ports.disk.order(DiskOrder::Sync);
+            if !std::mem::replace(&mut self.opening_synced, true) {
+                self.keep_within_budget();
+            }
         }
         match self.ports.disk.health() {
             DiskHealth::Broken(why) if writing => self.journal_broke(why),
@@ -378,6 +399,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         let bytes = self.ports.disk.begin(self.state.segment, opening).unwrap_or(self.opening_bytes);
         self.segment_bytes = bytes;
         self.opening_bytes = bytes;
+        self.opening_synced = false;
         self.keep_within_budget();
     }
 }

@@ -1,5 +1,6 @@
 //! The view of the core that the outside may read: made by the engine's thread, swapped in whole.
 
+use crate::invariants::Rule;
 use crate::meter::ServiceTotals;
 use crate::ports::{Backends, Clock, Disk, Routers};
 use crate::shell::{JournalState, Shell};
@@ -22,6 +23,8 @@ pub struct View {
     pub site: SiteStatus,
     pub totals: BTreeMap<ServiceId, ServiceTotals>,
     pub journal: JournalState,
+    /// How often each rule of what always holds was broken.
+    pub violations: BTreeMap<Rule, u64>,
 }
 
 /// The newest view; `None` before the first.
@@ -70,6 +73,7 @@ impl Publisher {
             site: shell.core().site_status(),
             totals: shell.meter().totals(shell.now()),
             journal: shell.journal().clone(),
+            violations: shell.invariants().counts().clone(),
         };
         self.to.store(Arc::new(Some(view)));
         self.took = began.elapsed();

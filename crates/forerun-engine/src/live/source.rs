@@ -1,6 +1,7 @@
 //! What the API serves: the published view of the core beside the router's counters.
 
 use super::publish::{Published, View};
+use crate::invariants::Rule;
 use forerun_api::{
     Health, InstanceState as StateLabel, Instances, JournalStatus, Metrics, NextChange,
     Outcome as OutcomeLabel, ServiceStatus, SiteStatus, Source, Status, Waits,
@@ -64,6 +65,7 @@ struct Told {
     cold_starts: BTreeMap<ServiceId, u64>,
     idle: BTreeMap<ServiceId, f64>,
     decisions: BTreeMap<(&'static str, &'static str), u64>,
+    violations: BTreeMap<Rule, u64>,
     journal_errors: u64,
     journal_steps_lost: u64,
 }
@@ -133,6 +135,10 @@ impl ApiSource {
         for (key, count) in decisions {
             let before = told.decisions.insert(key, count).unwrap_or(0);
             self.metrics.decisions(key.0, key.1, count.saturating_sub(before));
+        }
+        for (rule, count) in &view.violations {
+            let before = told.violations.insert(*rule, *count).unwrap_or(0);
+            (before..*count).for_each(|_| self.metrics.invariant_violated(rule.label()));
         }
         let (errors, lost) = (view.journal.errors, view.journal.steps_lost);
         let errors_before = std::mem::replace(&mut told.journal_errors, errors);

@@ -1,0 +1,418 @@
+//! What always holds of the orders, whoever gave them: read from orders, events and tables alone, and from nothing
+//! of the core's. The same code checks the running engine, its tests and the simulation.
+
+use forerun_backends::{StartOrder, StopOrder};
+use forerun_types::{
+    Event, Generation, InstanceId, Mode, Resources, RouterId, ServiceId, ServiceRoute, ServiceSpec, SiteSpec,
+    Span, Time,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Violations that are kept in words; all are counted.
+const KEPT_MAX: usize = 16;
+
+/// Which of the rules was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// Reservations, starting and draining included, stay within the site's capacity.
+    Capacity,
+    /// No instance is stopped while a router has not said that it is quiet, until its drain time is over.
+    StopInUse,
+    /// An instance is started once.
+    DoubleStart,
+    /// Generations of orders and of tables never go back.
+    StaleGeneration,
+    /// What is only observed is not started.
+    Observed,
+    /// A router is sent only to instances that are ready and not ordered to stop.
+    RoutedToNothing,
+}
+
+impl Rule {
+    pub const ALL: [Rule; 6] = [
+        Rule::Capacity,
+        Rule::StopInUse,
+        Rule::DoubleStart,
+        Rule::StaleGeneration,
+        Rule::Observed,
+        Rule::RoutedToNothing,
+    ];
+
+    /// The label for `forerun_invariant_violations_total{rule}`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Rule::Capacity => "capacity",
+            Rule::StopInUse => "stop_in_use",
+            Rule::DoubleStart => "double_start",
+            Rule::StaleGeneration => "stale_generation",
+            Rule::Observed => "observed",
+            Rule::RoutedToNothing => "routed_to_nothing",
+        }
+    }
+}
+
+/// A rule was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub at: Time,
+    pub rule: Rule,
+    pub what: String,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    spec: Arc<ServiceSpec>,
+    ready: bool,
+    stopping: bool,
+    listed: bool,
+    /// When its drain is over, with the first generation of the table that lacked it.
+    left: Option<(Time, Generation)>,
+    quiesced: Vec<RouterId>,
+}
+
+/// Fed with everything that passes between the shell and the world.
+#[derive(Clone, Debug, Default)]
+pub struct Invariants {
+    site: Option<SiteSpec>,
+    /// As they are described now.
+    services: BTreeMap<ServiceId, (Mode, Span)>,
+    known: BTreeMap<InstanceId, Known>,
+    reserved: Resources,
+    /// By service, what the table has.
+    listed: BTreeMap<ServiceId, Vec<InstanceId>>,
+    /// Ids only rise: the largest says of every id whether it was used.
+    last_started: Option<InstanceId>,
+    routers: BTreeSet<RouterId>,
+    ordered: Generation,
+    table: Generation,
+    counts: BTreeMap<Rule, u64>,
+    kept: Vec<Violation>,
+}
+
+impl Invariants {
+    /// How often each rule was broken.
+    #[must_use]
+    pub fn counts(&self) -> &BTreeMap<Rule, u64> {
+        &self.counts
+    }
+
+    /// The violations since the last call, the first sixteen of them.
+    pub fn take(&mut self) -> Vec<Violation> {
+        std::mem::take(&mut self.kept)
+    }
+
+    fn broken(&mut self, at: Time, rule: Rule, what: String) {
+        *self.counts.entry(rule).or_default() += 1;
+        if self.kept.len() < KEPT_MAX {
+            tracing::error!(rule = rule.label(), %what, "an invariant does not hold");
+            self.kept.push(Violation { at, rule, what });
+        }
+    }
+
+    /// Before an event is decided upon.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Began => {
+                self.known.clear();
+                // What ran before is gone, and its ids with it.
+                self.last_started = None;
+                self.listed.clear();
+                self.reserved = Resources::default();
+                self.routers.clear();
+            }
+            Event::Site(site) => self.site = Some(site.clone()),
+            Event::Service(spec) => {
+                self.services.insert(spec.id, (spec.mode, spec.drain_timeout));
+            }
+            Event::RouterJoined(router) => {
+                self.routers.insert(*router);
+            }
+            Event::RouterLeft(router) => {
+                self.routers.remove(router);
+            }
+            Event::Ready { instance, .. } => {
+                if let Some(known) = self.known.get_mut(instance) {
+                    known.ready = true;
+                }
+            }
+            Event::StartFailed { instance, .. }
+            | Event::Died { instance, .. }
+            | Event::Stopped { instance } => {
+                if let Some(known) = self.known.remove(instance) {
+                    self.reserve(&known.spec.resources, u64::saturating_sub);
+                }
+            }
+            Event::Quiesced { router, instance, generation } => {
+                if let Some(known) = self.known.get_mut(instance)
+                    && known.left.is_some_and(|(_, left)| *generation >= left)
+                {
+                    known.quiesced.push(*router);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub fn start(&mut self, now: Time, order: &StartOrder) {
+        let (instance, spec) = (order.instance, &order.spec);
+        self.generation(now, order.generation, "a start");
+        if self.last_started.is_some_and(|last| instance <= last) {
+            self.broken(now, Rule::DoubleStart, format!("{instance} of {} is started again", spec.name));
+        }
+        self.last_started = self.last_started.max(Some(instance));
+        let mode = self.services.get(&spec.id).map_or(spec.mode, |s| s.0);
+        if mode != Mode::Act {
+            self.broken(
+                now,
+                Rule::Observed,
+                format!("{instance} of {} is started in mode {mode:?}", spec.name),
+            );
+        }
+        self.reserve(&spec.resources, u64::saturating_add);
+        self.known.insert(
+            instance,
+            Known {
+                spec: Arc::clone(spec),
+                ready: false,
+                stopping: false,
+                listed: false,
+                left: None,
+                quiesced: Vec::new(),
+            },
+        );
+        if let Some(over) = self.over_capacity() {
+            self.broken(now, Rule::Capacity, format!("with {instance} of {}: {over}", spec.name));
+        }
+    }
+
+    fn reserve(&mut self, r: &Resources, f: fn(u64, u64) -> u64) {
+        let used = &mut self.reserved;
+        used.cpu_milli = f(used.cpu_milli, r.cpu_milli);
+        used.memory_bytes = f(used.memory_bytes, r.memory_bytes);
+        used.network_bytes_per_s = f(used.network_bytes_per_s, r.network_bytes_per_s);
+        used.storage_bytes = f(used.storage_bytes, r.storage_bytes);
+    }
+
+    fn over_capacity(&self) -> Option<String> {
+        let site = self.site.as_ref()?;
+        let count = self.known.len() as u64;
+        let (used, c) = (&self.reserved, &site.capacity);
+        let limits: [(&str, u64, u64); 5] = [
+            ("instances", count, u64::from(site.instances_max)),
+            ("cpu_milli", used.cpu_milli, c.cpu_milli),
+            ("memory_bytes", used.memory_bytes, c.memory_bytes),
+            ("network_bytes_per_s", used.network_bytes_per_s, c.network_bytes_per_s),
+            ("storage_bytes", used.storage_bytes, c.storage_bytes),
+        ];
+        let over = limits.into_iter().find(|(_, used, limit)| *limit > 0 && used > limit);
+        over.map(|(what, used, limit)| format!("{used} {what} reserved on a site of {limit}"))
+    }
+
+    pub fn stop(&mut self, now: Time, order: &StopOrder) {
+        let instance = order.instance;
+        self.generation(now, order.generation, "a stop");
+        let Some(known) = self.known.get_mut(&instance) else { return };
+        let repeated = std::mem::replace(&mut known.stopping, true);
+        if repeated || !(known.listed || known.left.is_some()) {
+            return;
+        }
+        let quiet = self.routers.iter().all(|router| known.quiesced.contains(router));
+        let drained = known.left.is_some_and(|(over, _)| now >= over);
+        if known.listed {
+            let what = format!("{instance} of {} is stopped while it is in the table", known.spec.name);
+            self.broken(now, Rule::StopInUse, what);
+        } else if !quiet && !drained {
+            let what = format!(
+                "{instance} of {} is stopped before every router said that nothing is in flight",
+                known.spec.name
+            );
+            self.broken(now, Rule::StopInUse, what);
+        }
+    }
+
+    fn generation(&mut self, now: Time, generation: Generation, what: &str) {
+        if generation <= self.ordered {
+            let what = format!("{what} of generation {generation} after one of {}", self.ordered);
+            self.broken(now, Rule::StaleGeneration, what);
+        }
+        self.ordered = self.ordered.max(generation);
+    }
+
+    /// A service's entry in the table that routers are to use from now on; `None` takes it out.
+    pub fn route(
+        &mut self,
+        now: Time,
+        generation: Generation,
+        service: ServiceId,
+        route: Option<&ServiceRoute>,
+    ) {
+        if generation < self.table {
+            let what = format!("a table of generation {generation} after one of {}", self.table);
+            self.broken(now, Rule::StaleGeneration, what);
+        }
+        self.table = self.table.max(generation);
+        let listed: Vec<InstanceId> =
+            route.map_or(&[][..], |r| &r.instances).iter().map(|i| i.instance).collect();
+        for instance in &listed {
+            match self.known.get_mut(instance) {
+                Some(known) if known.ready && !known.stopping => {
+                    (known.listed, known.left) = (true, None);
+                    known.quiesced.clear();
+                }
+                _ => {
+                    let what = format!("{instance} is in the table, and is not ready, or ordered to stop");
+                    self.broken(now, Rule::RoutedToNothing, what);
+                }
+            }
+        }
+        let drain = self.services.get(&service).map(|s| s.1);
+        for instance in self.listed.insert(service, listed.clone()).unwrap_or_default() {
+            if !listed.contains(&instance)
+                && let Some(known) = self.known.get_mut(&instance)
+            {
+                let over = now + drain.unwrap_or(known.spec.drain_timeout);
+                (known.listed, known.left) = (false, Some((over, generation)));
+            }
+        }
+    }
+
+    /// Instances that were ordered and are not known to be gone, with their services and whether they are ready and
+    /// whether they count towards what is wanted: neither out of the table after having been in it, nor stopping.
+    pub fn instances(&self) -> impl Iterator<Item = Seen<'_>> {
+        self.known.iter().map(|(instance, known)| Seen {
+            instance: *instance,
+            spec: &known.spec,
+            ready: known.ready,
+            counts: !known.stopping && known.left.is_none(),
+            listed: known.listed,
+            stopping: known.stopping,
+            drained_at: known.left.map(|l| l.0),
+        })
+    }
+}
+
+/// An instance as orders and events show it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub instance: InstanceId,
+    pub spec: &'a Arc<ServiceSpec>,
+    pub ready: bool,
+    pub counts: bool,
+    pub listed: bool,
+    pub stopping: bool,
+    /// When its drain is over, once it has left the table.
+    pub drained_at: Option<Time>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forerun_types::{InstanceRoute, Span};
+
+    const SERVICE: ServiceId = ServiceId(0);
+
+    /// A site for one instance, one router, and one instance that is ready.
+    fn up() -> Invariants {
+        let mut invariants = Invariants::default();
+        let spec = Arc::new(ServiceSpec::named(SERVICE, "s"));
+        let site = SiteSpec {
+            id: forerun_types::SiteId(0),
+            name: String::new(),
+            capacity: Resources::default(),
+            instances_max: 1,
+        };
+        for event in [Event::Began, Event::Site(site), Event::Service(spec), Event::RouterJoined(RouterId(0))]
+        {
+            invariants.event(&event);
+        }
+        start(&mut invariants, 1, 1);
+        let address = ([127, 0, 0, 1], 1).into();
+        invariants.event(&Event::Ready { instance: InstanceId(1), address, took: Span::ZERO });
+        route(&mut invariants, 2, &[1]);
+        invariants
+    }
+
+    fn start(invariants: &mut Invariants, instance: u64, generation: u64) {
+        let spec = Arc::new(ServiceSpec::named(SERVICE, "s"));
+        let (instance, generation) = (InstanceId(instance), Generation(generation));
+        invariants.start(Time(1), &StartOrder { instance, generation, spec });
+    }
+
+    fn stop(invariants: &mut Invariants, at: Time, generation: u64) {
+        let (instance, generation) = (InstanceId(1), Generation(generation));
+        invariants.stop(at, &StopOrder { instance, generation, grace: Span::ZERO });
+    }
+
+    fn route(invariants: &mut Invariants, generation: u64, instances: &[u64]) {
+        let entry = |&instance: &u64| InstanceRoute {
+            instance: InstanceId(instance),
+            address: ([127, 0, 0, 1], 1).into(),
+            access: forerun_types::Access::Any,
+        };
+        let route = ServiceRoute {
+            spec: Arc::new(ServiceSpec::named(SERVICE, "s")),
+            instances: instances.iter().map(entry).collect(),
+            unavailable: None,
+        };
+        invariants.route(Time(1), Generation(generation), SERVICE, Some(&route));
+    }
+
+    fn quiesced(invariants: &mut Invariants, generation: u64) {
+        let (router, instance) = (RouterId(0), InstanceId(1));
+        invariants.event(&Event::Quiesced { router, instance, generation: Generation(generation) });
+    }
+
+    fn check(story: impl FnOnce(&mut Invariants), expect: &[Rule]) {
+        let mut invariants = up();
+        story(&mut invariants);
+        let broken: Vec<Rule> = invariants.take().into_iter().map(|v| v.rule).collect();
+        assert_eq!(broken, expect);
+        assert_eq!(invariants.counts().values().sum::<u64>(), expect.len() as u64);
+    }
+
+    #[test]
+    fn each_rule_is_broken_by_what_breaks_it_and_by_nothing_else() {
+        let drained = Time(1) + Span::from_secs(30);
+        check(|_| {}, &[]);
+        check(|i| start(i, 2, 3), &[Rule::Capacity]);
+        check(
+            |i| {
+                i.event(&Event::Died { instance: InstanceId(1), why: String::new() });
+                start(i, 2, 3);
+            },
+            &[],
+        );
+        check(|i| stop(i, Time(2), 3), &[Rule::StopInUse]);
+        let leaves = |quiet: Option<u64>, at: Time| {
+            move |i: &mut Invariants| {
+                route(i, 3, &[]);
+                quiet.into_iter().for_each(|generation| quiesced(i, generation));
+                stop(i, at, 4);
+            }
+        };
+        check(leaves(None, Time(2)), &[Rule::StopInUse]);
+        check(leaves(Some(2), Time(2)), &[Rule::StopInUse]);
+        check(leaves(Some(3), Time(2)), &[]);
+        check(leaves(None, drained), &[]);
+        check(|i| route(i, 1, &[1]), &[Rule::StaleGeneration]);
+        check(|i| route(i, 3, &[1, 7]), &[Rule::RoutedToNothing]);
+        check(
+            |i| {
+                i.event(&Event::Died { instance: InstanceId(1), why: String::new() });
+                start(i, 1, 3);
+            },
+            &[Rule::DoubleStart],
+        );
+        check(
+            |i| {
+                i.event(&Event::Died { instance: InstanceId(1), why: String::new() });
+                let spec = ServiceSpec { mode: Mode::Observe, ..ServiceSpec::named(SERVICE, "s") };
+                i.event(&Event::Service(Arc::new(spec)));
+                start(i, 2, 3);
+            },
+            &[Rule::Observed],
+        );
+    }
+}
