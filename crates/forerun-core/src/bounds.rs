@@ -18,6 +18,19 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// The least that there must be now, whatever that is worth: what no other service's plan may take.
+    pub(crate) fn least(&self, now: Time, spec: &ServiceSpec) -> u32 {
+        let order = self.order.filter(|order| order.holds_at(now));
+        let scheduled = if spec.schedules.is_empty() { 0 } else { self.scheduled };
+        order.and_then(|order| order.instances).unwrap_or_else(|| spec.min.max(scheduled).min(spec.max))
+    }
+
+    /// Local time is this far ahead of UTC from now on; what the schedules say is asked anew.
+    pub(crate) fn zone(&mut self, offset_seconds: i32) {
+        self.offset_seconds = offset_seconds;
+        self.scheduled_until = Time::default();
+    }
+
     /// The most that there may be now, whatever waits.
     pub(crate) fn most(&self, now: Time, spec: &ServiceSpec) -> u32 {
         let order = self.order.filter(|order| order.holds_at(now));

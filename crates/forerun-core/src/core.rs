@@ -18,6 +18,8 @@ use std::sync::Arc;
 /// Services that one tick looks at; what is due beyond that is looked at by the next.
 const SERVICES_PER_TICK: usize = 256;
 
+/// Entries of dues beyond a few for each service, before they are swept.
+const DUE_SPARE: usize = 1_024;
 /// How often within a start the users on their way to a service are looked at again.
 const LOOKS_PER_START: u64 = 4;
 
@@ -193,9 +195,7 @@ impl<P: Policy> Core<P> {
             }
             Event::Service(spec) => self.service(spec, actions),
             Event::ServiceGone(service) => self.service_gone(*service),
-            Event::ZoneOffset { service, seconds } => {
-                self.with(*service, |s| s.bounds.offset_seconds = *seconds)
-            }
+            Event::ZoneOffset { service, seconds } => self.with(*service, |s| s.bounds.zone(*seconds)),
             Event::Override { service, order } => self.with(*service, |s| s.bounds.order = Some(*order)),
             Event::Tick => self.tick(),
             Event::Traffic(traffic) => self.traffic(traffic),
@@ -331,6 +331,11 @@ impl<P: Policy> Core<P> {
             let entry = Reverse((s.due, service));
             self.due.push(entry);
         }
+        // Early entries of one service that has moved back and forth pile up; only its scheduled one counts.
+        if self.due.len() > 4 * self.services.len() + DUE_SPARE {
+            let scheduled = self.services.iter().flatten().filter(|s| s.scheduled != Time::NEVER);
+            self.due = scheduled.map(|s| Reverse((s.scheduled, s.spec.id))).collect();
+        }
     }
 
     /// Users are on their way: looks again, but not more often than a start takes anyway.
@@ -367,11 +372,14 @@ impl<P: Policy> Core<P> {
             s.backoff_until = Time::default();
             s.waiting_since = None;
             s.wanted = 0;
+            s.due = Time::NEVER;
+            s.scheduled = Time::NEVER;
             let now = self.now;
             self.policy.needed(now, service, 0, 0);
-            self.mark(service);
+            // Nothing is decided yet: what is known of the world is an earlier life's, and is described anew.
             self.publish(service, actions);
         }
+        self.due.clear();
     }
 
     fn service(&mut self, spec: &Arc<ServiceSpec>, actions: &mut Vec<Action>) {
@@ -429,7 +437,7 @@ impl<P: Policy> Core<P> {
     }
 
     fn traffic(&mut self, traffic: &Traffic) {
-        self.records_lost += traffic.lost;
+        self.records_lost = self.records_lost.saturating_add(traffic.lost);
         let mut touched = std::mem::take(&mut self.touched);
         for activity in &traffic.activities {
             self.policy.activity(activity, &mut touched);
@@ -465,7 +473,8 @@ impl<P: Policy> Core<P> {
             s.note_waiting(now);
             let after = s.requests();
             // Other routers' requests are counted as they were last told.
-            let peak = before.max(after).max(after - (load.in_flight + load.waiting).min(after) + load.peak);
+            let own = load.in_flight.saturating_add(load.waiting).min(after);
+            let peak = before.max(after).max((after - own).saturating_add(load.peak));
             let (peak, needed) = (s.spec.instances_for(peak), s.spec.instances_for(after));
             self.policy.needed(now, load.service, peak, needed);
             self.mark(load.service);
@@ -474,11 +483,17 @@ impl<P: Policy> Core<P> {
 
     fn waiting(&mut self, router: RouterId, service: ServiceId, waiting: u32) {
         let now = self.now;
-        if let Some(s) = self.get_mut(service) {
-            s.gauge(router, |g| g.waiting = waiting);
-            s.note_waiting(now);
-            self.mark(service);
-        }
+        let Some(s) = self.get_mut(service) else { return };
+        let before = s.requests();
+        s.gauge(router, |g| g.waiting = waiting);
+        s.note_waiting(now);
+        let after = s.requests();
+        let (peak, needed) = (s.spec.instances_for(before.max(after)), s.spec.instances_for(after));
+        // The plan and the policy must mean the same need, or what starts for a request that has been given up is
+        // stopped instead of being judged by its chances.
+        self.policy.needed(now, service, peak, needed);
+        self.room_changed |= after < before;
+        self.mark(service);
     }
 
     fn period_loads(&mut self, period: Span, loads: &[PeriodLoad]) {

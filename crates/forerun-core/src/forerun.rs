@@ -4,7 +4,7 @@ use crate::forecast::grid::AgeGrid;
 use crate::forecast::users::Expected;
 use crate::forecast::{Chance, Forecast, LevelChances};
 use crate::policy::{LevelValue, Policy, View};
-use crate::profile::{NEXT_MAX, Profiles};
+use crate::profile::Profiles;
 use forerun_types::{Activity, Reason, ServiceId, ServiceSpec, Span, Time, UserKey};
 use serde::{Deserialize, Serialize};
 
@@ -155,12 +155,9 @@ impl Policy for Forerun {
     }
 
     fn forget(&mut self, user: UserKey) {
-        let expected: [Option<ServiceId>; NEXT_MAX] = self.profiles.forget(user);
-        for service in expected.into_iter().flatten() {
-            if let Some(expected) = self.forecast.expected_mut(service) {
-                expected.remove(user);
-            }
-        }
+        self.profiles.forget(user);
+        // Also where the profile itself was dropped for room before.
+        self.forecast.forget(user);
     }
 
     fn appraise(&mut self, now: Time, view: &View<'_>, values: &mut Vec<LevelValue>) -> Time {

@@ -15,6 +15,8 @@ const LIVED_WELL: Span = Span::from_secs(10);
 /// The first failure is tried again at once; from the second on, the pause doubles up to the longest.
 /// After so many failures in a row requests are refused during the pause; before, they are held through it.
 const FAILURES_HELD: u32 = 2;
+/// Longer than the longest pause and a usual start together.
+const FAILURES_FORGOTTEN: Span = Span::from_secs(600);
 const BACKOFF_FIRST: Span = Span::from_secs(1);
 const BACKOFF_MAX: Span = Span::from_secs(60);
 /// How long after its own deadline a backend may still answer, before it is asked again to stop the instance.
@@ -44,6 +46,8 @@ impl<P: Policy> Core<P> {
         if let Some(s) = self.get_mut(service) {
             s.backoff_until = Time::default();
         }
+        // Who waits for room may find this one idle.
+        self.room_changed = true;
         self.publish(service, actions);
         self.mark(service);
     }
@@ -99,6 +103,10 @@ impl<P: Policy> Core<P> {
         // Several that fail together have failed once: only what was tried after a failure says that it lasts.
         if s.failures > 0 && instance.born < s.failed_at {
             return;
+        }
+        // A failure long after the last one is no part of a series.
+        if now.since(s.failed_at) > FAILURES_FORGOTTEN {
+            s.failures = 0;
         }
         s.failed_at = now;
         s.failures = s.failures.saturating_add(1);
@@ -210,6 +218,7 @@ impl<P: Policy> Core<P> {
 
     pub(crate) fn router_left(&mut self, router: RouterId, actions: &mut Vec<Action>) {
         self.routers.retain(|r| *r != router);
+        self.room_changed = true;
         for instance in self.instances.values_mut() {
             instance.in_flight.retain(|f| f.0 != router);
         }
@@ -291,13 +300,21 @@ impl<P: Policy> Core<P> {
         for instance in s.instances.clone() {
             let Some(i) = self.instances.get(&instance) else { continue };
             let late = match &i.state {
-                State::Starting if i.born + start <= now => Some(StopWhy::StartTimeout),
-                State::Draining { deadline, why, .. } if *deadline <= now && !endless => Some(*why),
-                State::Stopping { ordered, why } if *ordered + drain <= now && !unasked => Some(*why),
+                State::Starting if i.born + start <= now => {
+                    let why =
+                        format!("the backend has not said for {} whether it started", now.since(i.born));
+                    Some((StopWhy::StartTimeout, Reason::Failed { why }))
+                }
+                State::Draining { deadline, why, reason, .. } if *deadline <= now && !endless => {
+                    Some((*why, reason.clone()))
+                }
+                State::Stopping { ordered, why } if *ordered + drain <= now && !unasked => {
+                    let late = "the backend has not answered an order to stop it".to_owned();
+                    Some((*why, Reason::Failed { why: late }))
+                }
                 _ => None,
             };
-            if let Some(why) = late {
-                let reason = i.reason.clone();
+            if let Some((why, reason)) = late {
                 self.order_stop(instance, why, reason, actions);
             }
         }

@@ -14,6 +14,8 @@ const EVICTIONS_MAX: usize = 16;
 const SHORT_PER_STEP: usize = 64;
 /// Held requests of one service that room is kept free for at a time.
 const CLAIMS_MAX: u32 = 64;
+/// How soon room is looked for again for held requests.
+const SHORT_AGAIN: Span = Span::from_secs(1);
 /// A held request takes any room that can be made.
 const AT_ANY_PRICE: i64 = i64::MAX;
 /// `min` and a person's word take any but that of another `min`.
@@ -41,18 +43,22 @@ impl<P: Policy> Core<P> {
         let backoff = if now < s.backoff_until { s.backoff_until } else { Time::NEVER };
         let acts = s.spec.mode == Mode::Act || observes_not;
         let mut wanted = target;
-        if acts {
-            let have = self.count(id);
-            if have < target && backoff == Time::NEVER {
-                wanted = self.start_until(id, needed, target, &reason, actions);
-            } else {
-                self.short.remove(&id);
+        if acts && self.count(id) < target && backoff == Time::NEVER {
+            wanted = self.start_until(id, needed, target, &reason, actions);
+        } else {
+            self.short.remove(&id);
+            // What is only watched is left alone, but for what Forerun itself has to take with it when it goes.
+            if acts || closing || self.get(id).is_some_and(|s| s.leaving) {
                 self.trim(id, target, &reason, actions);
             }
         }
         self.want(id, wanted, reason, actions);
         self.refuse_or_accept(id, actions);
-        let due = again.min(bounds_again).min(backoff).min(self.deadline(id));
+        let mut due = again.min(bounds_again).min(backoff).min(self.deadline(id));
+        if self.short.contains(&id) && self.get(id).is_some_and(|s| s.held() > 0) {
+            // Held requests that find no room are not left to chance.
+            due = due.min(now + SHORT_AGAIN);
+        }
         self.set_due(id, due);
         self.remove_if_left(id, actions);
     }
@@ -88,11 +94,16 @@ impl<P: Policy> Core<P> {
             .filter_map(|&id| {
                 let s = self.get(id)?;
                 let next = self.count(id).saturating_sub(s.spec.instances_for(s.requests()));
-                let worth = s.values.get(next as usize).map_or(i64::MIN, |v| v.density);
+                let worth = match self.count(id) < s.bounds.least(self.now, &s.spec) {
+                    true => BOUND_PRICE,
+                    false => s.values.get(next as usize).map_or(i64::MIN, |v| v.density),
+                };
                 Some((s.waiting_since.unwrap_or(Time::NEVER), -worth.max(-i64::MAX), id))
             })
             .collect();
         order.sort_unstable();
+        // Those beyond the bound have their turn at the next step.
+        self.room_changed = order.len() > SHORT_PER_STEP;
         order.truncate(SHORT_PER_STEP);
         for &(waiting_since, _, id) in &order {
             if waiting_since != Time::NEVER {
@@ -170,7 +181,7 @@ impl<P: Policy> Core<P> {
         // What is merely planned leaves the room that held requests of others wait for.
         let free = match price {
             AT_ANY_PRICE => self.room.fits(&spec.resources),
-            _ => self.room.after(&[], &self.claims(id)).fits(&spec.resources),
+            _ => self.room.after(&[], &self.claims(id, price)).fits(&spec.resources),
         };
         let one_more = self.is_canary(Canary::CapacityOffByOne)
             && self.room.after(&[spec.resources], &[]).fits(&spec.resources);
@@ -235,7 +246,7 @@ impl<P: Policy> Core<P> {
     fn make_room(&mut self, id: ServiceId, price: i64, actions: &mut Vec<Action>) {
         let Some(wanted) = self.get(id).map(|s| s.spec.resources) else { return };
         for _ in 0..EVICTIONS_MAX {
-            if self.room_to_come(id).fits(&wanted) {
+            if self.room_to_come(id, price).fits(&wanted) {
                 return;
             }
             let Some((value, victim, service)) = self.least_valuable(id) else { break };
@@ -245,7 +256,7 @@ impl<P: Policy> Core<P> {
                 break;
             }
             self.room.at_the_margin(value.max(0));
-            let lost = value.clamp(-1_000_000_000, 1_000_000_000).unsigned_abs();
+            let lost = value.clamp(0, 1_000_000_000).unsigned_abs();
             let reason = Reason::Evicted {
                 for_service: id,
                 worth_milli_gbs: price.unsigned_abs(),
@@ -263,18 +274,24 @@ impl<P: Policy> Core<P> {
     }
 
     /// The room that there will be when all that is going is gone, and the held requests of others are served.
-    fn room_to_come(&self, id: ServiceId) -> crate::room::Room {
+    fn room_to_come(&self, id: ServiceId, price: i64) -> crate::room::Room {
         let going: Vec<Resources> =
             self.instances.values().filter(|i| !i.counts()).map(|i| i.reserved).collect();
-        self.room.after(&going, &self.claims(id))
+        self.room.after(&going, &self.claims(id, price))
     }
 
-    /// What the held requests of other services that are short of room wait for.
-    fn claims(&self, id: ServiceId) -> Vec<Resources> {
+    /// What other services that are short of room are waiting for and what goes before this price: held requests, and
+    /// before a plan also what bounds demand.
+    fn claims(&self, id: ServiceId, price: i64) -> Vec<Resources> {
         let mut claims = Vec::new();
         for &other in self.short.iter().filter(|&&o| o != id) {
             let Some(s) = self.get(other) else { continue };
-            let missing = s.spec.instances_for(s.held()).min(CLAIMS_MAX);
+            let held = s.spec.instances_for(s.held()).saturating_sub(s.tally.starting);
+            let bound = match price < BOUND_PRICE {
+                true => s.bounds.least(self.now, &s.spec).saturating_sub(self.count(other)),
+                false => 0,
+            };
+            let missing = held.max(bound).min(CLAIMS_MAX);
             claims.extend((0..missing).map(|_| s.spec.resources));
         }
         claims
@@ -285,7 +302,7 @@ impl<P: Policy> Core<P> {
         let mut least: Option<(i64, Time, InstanceId, ServiceId)> = None;
         for s in self.services.iter().flatten().filter(|s| s.spec.id != except && !s.instances.is_empty()) {
             let have = self.count(s.spec.id);
-            if have <= s.spec.min {
+            if have <= s.bounds.least(self.now, &s.spec) {
                 continue;
             }
             let idle = have.saturating_sub(s.spec.instances_for(s.requests()));

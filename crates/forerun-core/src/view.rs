@@ -105,7 +105,7 @@ impl<P: Policy> Core<P> {
                 service_time: self.demand.service_time(s.spec.id),
                 cpu_milli: self.demand.cpu_milli(s.spec.id),
                 chances_ppm: s.values.iter().filter_map(|v| chance(&v.reason)).collect(),
-                failing: (s.failures > 0).then(|| s.last_failure.clone()),
+                failing: (s.failures > 0 && s.tally.ready == 0).then(|| s.last_failure.clone()),
             }
         })
     }

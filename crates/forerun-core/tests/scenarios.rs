@@ -522,3 +522,59 @@ fn forerun_foresees_its_next_stop() {
     world.pass(Span::from_secs(10));
     assert_eq!(world.up(A), 0);
 }
+
+#[test]
+fn a_new_life_starts_nothing_before_the_world_is_described() {
+    let mut world = World::new(KeepAlive::new(Span::ZERO), &[ServiceSpec { min: 1, ..spec(0) }], site(0));
+    world.pass(Span::from_secs(2));
+    assert_eq!(world.up(A), 1);
+    world.starting.clear();
+    world.table.clear();
+    world.log.clear();
+    world.tell(Event::Began);
+    assert_eq!(world.count("start"), 0, "the description is an earlier life's");
+    world.tell(Event::Service(Arc::new(ServiceSpec { min: 1, mode: Mode::Observe, ..spec(0) })));
+    world.pass(Span::from_secs(100));
+    assert_eq!(world.count("start"), 0, "and now it is only watched");
+}
+
+#[test]
+fn two_that_must_be_up_do_not_take_the_only_room_from_each_other() {
+    let always = Schedule {
+        minutes: u64::MAX,
+        hours: u32::MAX,
+        days: u32::MAX,
+        months: u16::MAX,
+        weekdays: u8::MAX,
+        either_day: false,
+        open_for: Span::from_secs(3_600),
+        min: 1,
+    };
+    let specs = [ServiceSpec { schedules: vec![always], ..spec(0) }, ServiceSpec { min: 1, ..spec(1) }];
+    let mut world = World::new(KeepAlive::new(Span::ZERO), &specs, site(1));
+    world.pass(Span::from_secs(30));
+    assert_eq!((world.up(A) + world.up(B), world.count("start")), (1, 1), "{:?}", world.log);
+}
+
+#[test]
+fn a_start_for_a_client_that_gives_up_is_judged_by_its_chances() {
+    let mut world = World::new(KeepAlive::new(Span::from_secs(60)), &[spec(0)], site(0));
+    world.start = Span::from_secs(3);
+    world.hold(A, 1);
+    world.pass(Span::from_secs(1));
+    world.tell(Event::Abandoned { router: ROUTER, service: A, waiting: 0 });
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.up(A), world.count("start"), world.count("stop")), (1, 1, 0), "{:?}", world.log);
+}
+
+#[test]
+fn a_failure_is_told_only_while_nothing_is_ready() {
+    let mut world = World::new(KeepAlive::new(Span::from_secs(600)), &[spec(0)], site(0));
+    world.hold(A, 1);
+    let instance = *world.starting.keys().next().unwrap();
+    world.starting.clear();
+    world.tell(Event::StartFailed { instance, why: "exited with 1".to_owned() });
+    assert!(world.core.services().next().unwrap().failing.is_some());
+    world.pass(Span::from_secs(2));
+    assert_eq!((world.up(A), world.core.services().next().unwrap().failing), (1, None));
+}

@@ -372,7 +372,10 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
 
     fn journal_broke(&mut self, why: String) {
         tracing::error!(%why, "the journal cannot be written; decisions go on, learning since the last flush would be lost in a crash");
-        self.retrying = false;
+        if std::mem::take(&mut self.retrying) {
+            // A segment whose very opening failed was never there: it takes no room from those that are.
+            self.segment_bytes = 0;
+        }
         self.state.errors += 1;
         // At most: a part of them may have reached the disk.
         self.state.steps_lost += std::mem::take(&mut self.unconfirmed);

@@ -8,7 +8,7 @@ pub mod hazard;
 pub mod mixer;
 pub mod users;
 
-use forerun_types::{ServiceId, Span, Time};
+use forerun_types::{ServiceId, Span, Time, UserKey};
 use grid::AgeGrid;
 use hazard::{OwnGaps, Pool};
 use mixer::{Mixer, clip, logistic, logit};
@@ -128,6 +128,13 @@ impl Forecast {
         let pool = &mut self.pools[model.pool];
         let mixers = &mut self.mixers[model.pool];
         Some((model, pool, mixers))
+    }
+
+    /// Expects a user nowhere any more.
+    pub fn forget(&mut self, user: UserKey) {
+        for model in self.services.iter_mut().flatten() {
+            model.expected.remove(user);
+        }
     }
 
     pub fn expected_mut(&mut self, id: ServiceId) -> Option<&mut ExpectedUsers> {

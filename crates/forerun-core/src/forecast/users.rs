@@ -29,6 +29,8 @@ pub struct ExpectedUsers {
 
 impl ExpectedUsers {
     pub fn add(&mut self, expected: Expected) {
+        // A user whose profile was dropped for room and who comes back is still one user.
+        self.remove(expected.user);
         if self.users.len() == EXPECTED_MAX {
             self.users.pop_front();
         }

@@ -229,13 +229,8 @@ impl Profiles {
     }
 
     /// Drops a user's profile. What the group's and everyone's contexts have counted stays: sums without an identity.
-    pub fn forget(&mut self, user: UserKey) -> [Option<ServiceId>; NEXT_MAX] {
-        let expected = match self.users.get(user.0) {
-            Some(known) if known.key == user => known.expected.map(|s| (s != NONE).then_some(ServiceId(s))),
-            _ => [None; NEXT_MAX],
-        };
+    pub fn forget(&mut self, user: UserKey) {
         self.users.remove(user.0);
-        expected
     }
 }
 

@@ -49,19 +49,28 @@ impl Backends for LiveBackends {
                     tracing::warn!(%error, instance = %order.instance, "a stop order was refused");
                 }
             }
-            None => (self.sink)(Event::Stopped { instance: order.instance }),
+            // One that none of them has is answered as gone, by the one that is sure of it.
+            None => match self.by_name.values().find(|b| b.running().contains(&order.instance)) {
+                Some(backend) => {
+                    if let Err(error) = backend.stop(order) {
+                        tracing::warn!(%error, instance = %order.instance, "a stop order was refused");
+                    }
+                }
+                None => (self.sink)(Event::Stopped { instance: order.instance }),
+            },
         }
     }
 }
 
 impl LiveBackends {
     fn note_owner(&mut self, instance: InstanceId, backend: &Arc<dyn Backend>) {
-        self.owners.insert(instance, Arc::clone(backend));
-        let running: usize = self.owners.len();
-        if running >= OWNERS_LEAST && running.is_power_of_two() {
+        let known = self.owners.len();
+        if known >= OWNERS_LEAST && known.is_power_of_two() {
             let alive: BTreeSet<InstanceId> = self.by_name.values().flat_map(|b| b.running()).collect();
             self.owners.retain(|i, _| alive.contains(i));
         }
+        // Only now: the backend hears of this one later, and it must not be swept.
+        self.owners.insert(instance, Arc::clone(backend));
     }
 }
 

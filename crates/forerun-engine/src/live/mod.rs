@@ -249,7 +249,7 @@ impl Offsets {
         let names: Vec<(ServiceId, String)> = shell.core().services().map(|s| (s.service, s.name)).collect();
         for (service, name) in names {
             let seconds = (self.offset_seconds)(&name, shell.now());
-            if self.told.insert(service, seconds).unwrap_or(0) != seconds {
+            if self.told.insert(service, seconds) != Some(seconds) {
                 shell.handle(&Event::ZoneOffset { service, seconds });
             }
         }
