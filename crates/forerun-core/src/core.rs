@@ -246,6 +246,12 @@ impl<P: Policy> Core<P> {
         &self.policy
     }
 
+    /// The first service id that has never been given: what was learned of one that is gone must not pass to another.
+    #[must_use]
+    pub fn next_service(&self) -> ServiceId {
+        ServiceId(self.services.len() as u32)
+    }
+
     /// Learning records that routers had to drop so far.
     #[must_use]
     pub fn records_lost(&self) -> u64 {

@@ -57,7 +57,7 @@ pub fn sizes(journal: &Path) -> Vec<(u64, u64)> {
 #[must_use]
 pub fn first_events(core: &Core<AnyPolicy>, services: &[Arc<ServiceSpec>], site: SiteSpec) -> Vec<Event> {
     let mut known: BTreeMap<String, ServiceId> = core.services().map(|s| (s.name, s.service)).collect();
-    let mut next = known.values().map(|id| id.0 + 1).max().unwrap_or(0);
+    let mut next = core.next_service().0;
     let mut events = vec![Event::Began, Event::Site(site)];
     let mut described = Vec::new();
     for spec in services {
