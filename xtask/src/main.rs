@@ -9,6 +9,7 @@ mod kill;
 mod lint;
 mod process;
 mod run;
+mod simulate;
 mod stages;
 mod structure;
 mod tools;
@@ -16,7 +17,8 @@ mod tools;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask test [--only STAGE,...] [--list] [--cold]
-       cargo xtask bench NAME... [--json]";
+       cargo xtask bench NAME... [--json]
+       cargo xtask soak simulate";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +34,10 @@ fn main() -> ExitCode {
         "bench" => match bench::Wanted::parse(rest) {
             Ok(wanted) => bench::bench(&wanted),
             Err(what) => bad_arguments(&what),
+        },
+        "soak" => match rest {
+            [name] if name == "simulate" => simulate::soak(),
+            _ => bad_arguments("soak needs a name; there is simulate"),
         },
         // What the `process` stage gives Forerun to run; see there.
         "__app" => match process::app() {

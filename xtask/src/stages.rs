@@ -1,7 +1,7 @@
 //! `cargo xtask test`: the stages, in their order, and what they counted.
 
 use crate::cargo::{self, Count, Package};
-use crate::{agreement, lint, process, tools};
+use crate::{agreement, lint, process, simulate, tools};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -17,6 +17,11 @@ const STAGES: &[Stage] = &[
     Stage { name: "unit", about: "every crate's own tests", run: unit },
     Stage { name: "replay", about: "traces, policies, agreement with the referee", run: replay },
     Stage { name: "process", about: "router, process backend, engine and demo, live", run: process::run },
+    Stage {
+        name: "simulate",
+        about: "the control side in a seeded world, and the bugs built in",
+        run: simulate::run,
+    },
 ];
 
 /// Crates whose integration tests belong to a stage of their own.
@@ -138,7 +143,9 @@ pub(crate) fn check(what: &str, result: Result<(), String>) -> Count {
 fn unit(context: &Context) -> Count {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mut count = cargo::test(&words("--workspace --lib --bins --examples"));
-    count.add(integration(context, |package, test| !REPLAY.contains(&package) && !is_live(package, test)));
+    count.add(integration(context, |package, test| {
+        !REPLAY.contains(&package) && package != simulate::PACKAGE && !is_live(package, test)
+    }));
     let mut doc = words("--doc");
     for package in context.packages.iter().filter(|p| p.library) {
         doc.extend(words(&format!("-p {}", package.name)));

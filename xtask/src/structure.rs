@@ -14,6 +14,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("forerun-bench", &["*"]),
     ("forerun", &["*"]),
     ("forerun-demo", &["*"]),
+    (
+        "forerun-sim",
+        &["forerun-engine", "forerun-backends", "forerun-route", "forerun-core", "forerun-types"],
+    ),
     ("forerun-engine", &["*"]),
     ("forerun-api", &["forerun-types"]),
     ("forerun-lab", &["forerun-types", "forerun-core", "forerun-route", "forerun-trace"]),

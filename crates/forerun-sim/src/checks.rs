@@ -1,0 +1,306 @@
+//! What always holds of the world, read from orders, events, counters and instances, and from nothing of the core's.
+
+use crate::backend::Process;
+use crate::scenario::Setting;
+use crate::world::World;
+use forerun_engine::invariants::Invariants;
+use forerun_types::{
+    Event, InstanceId, Mode, Resources, RouteTable, RouterId, ServiceId, ServiceSpec, SiteSpec, Span, Time,
+    UserKey,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A held request that lacks an instance for which there is room gets one ordered within this.
+const SHORT_MAX: Span = Span::from_secs(5);
+/// One that needs room which idle instances take gets it within this: their drains have begun by then.
+const STARVED_MAX: Span = Span::from_secs(15);
+/// A drain that is over is followed by a stop within this.
+const DRAIN_LATE: Span = Span::from_secs(5);
+/// After a failure starts may pause so long: the longest back-off.
+const BACKOFF: Span = Span::from_secs(62);
+/// Ticks in ten seconds: the shell allows one per 2 ms, and none of these worlds needs a tenth of that.
+const PASSES_MAX: u32 = 4_000;
+
+/// What is remembered to see whether it holds.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    pub(crate) orders: Invariants,
+    /// In flight and waiting, as the engine was last told.
+    told: BTreeMap<(RouterId, ServiceId), (u32, u32)>,
+    failed_at: BTreeMap<ServiceId, Time>,
+    short_since: BTreeMap<ServiceId, Time>,
+    starved_since: BTreeMap<ServiceId, Time>,
+    /// Users whose activities the engine was told of in this life, and when.
+    pub(crate) users: Vec<(Time, UserKey)>,
+    /// Users that are on the disk for sure, and all that there ever were.
+    pub(crate) users_kept: BTreeSet<UserKey>,
+    pub(crate) users_seen: BTreeSet<UserKey>,
+    pub(crate) passes: u32,
+    passes_since: Time,
+    site: SiteSpec,
+    /// Services as they are described now, and until when a person's word stands for them.
+    services: BTreeMap<ServiceId, Arc<ServiceSpec>>,
+    told_what: BTreeMap<ServiceId, Time>,
+    closing: bool,
+}
+
+impl Checks {
+    pub(crate) fn new(setting: &Setting) -> Self {
+        Self {
+            orders: Invariants::default(),
+            told: BTreeMap::new(),
+            failed_at: BTreeMap::new(),
+            short_since: BTreeMap::new(),
+            starved_since: BTreeMap::new(),
+            users: Vec::new(),
+            users_kept: BTreeSet::new(),
+            users_seen: BTreeSet::new(),
+            passes: 0,
+            passes_since: Time(0),
+            site: setting.site.clone(),
+            services: BTreeMap::new(),
+            told_what: BTreeMap::new(),
+            closing: false,
+        }
+    }
+
+    /// Whether a service can always get an instance, whatever the others' `min` takes.
+    pub(crate) fn has_room_for(&self, setting: &Setting, spec: &ServiceSpec) -> bool {
+        let others = setting.services.iter().filter(|s| s.id != spec.id && s.mode == Mode::Act);
+        let (mut used, mut count) = (Resources::default(), 0);
+        for other in others {
+            used.memory_bytes += other.resources.memory_bytes * u64::from(other.min);
+            count += other.min;
+        }
+        spec.mode == Mode::Act && self.fits(&used, count, spec, 1)
+    }
+
+    fn fits(&self, used: &Resources, count: u32, spec: &ServiceSpec, more: u32) -> bool {
+        let memory = used.memory_bytes + spec.resources.memory_bytes * u64::from(more);
+        (self.site.instances_max == 0 || count + more <= self.site.instances_max)
+            && (self.site.capacity.memory_bytes == 0 || memory <= self.site.capacity.memory_bytes)
+    }
+
+    /// Before the engine handles it; `now` is the engine's, `truth` the world's.
+    pub(crate) fn event(&mut self, now: Time, truth: Time, event: &Event) {
+        let service_of = |orders: &Invariants, instance: InstanceId| {
+            orders.instances().find(|i| i.instance == instance).map(|i| i.spec.id)
+        };
+        match event {
+            Event::Began => {
+                self.told.clear();
+                self.failed_at.clear();
+                self.short_since.clear();
+                self.starved_since.clear();
+                self.users.clear();
+                self.services.clear();
+            }
+            Event::ShutDown => self.closing = true,
+            Event::Service(spec) => {
+                self.services.insert(spec.id, Arc::clone(spec));
+                self.short_since.remove(&spec.id);
+                self.starved_since.remove(&spec.id);
+            }
+            Event::ServiceGone(service) => {
+                self.services.remove(service);
+            }
+            Event::Override { service, order } => {
+                self.told_what.insert(*service, if order.instances.is_some() { order.until } else { now });
+            }
+            Event::RouterLeft(router) => self.told.retain(|key, _| key.0 != *router),
+            Event::Waiting { router, service, waiting, .. }
+            | Event::Abandoned { router, service, waiting } => {
+                self.told.entry((*router, *service)).or_default().1 = *waiting;
+            }
+            Event::Traffic(traffic) => {
+                for load in &traffic.services {
+                    self.told.insert((traffic.router, load.service), (load.in_flight, load.waiting));
+                }
+                for activity in &traffic.activities {
+                    self.users.push((truth, activity.user));
+                    self.users_seen.insert(activity.user);
+                }
+            }
+            Event::StartFailed { instance, .. }
+            | Event::Died { instance, .. }
+            | Event::Stopped { instance } => {
+                if let Some(service) = service_of(&self.orders, *instance) {
+                    self.failed_at.insert(service, now);
+                }
+            }
+            _ => {}
+        }
+        self.orders.event(event);
+    }
+
+    pub(crate) fn table(&mut self, now: Time, before: &RouteTable, table: &RouteTable) {
+        for route in &table.services {
+            if before.service(route.spec.id).is_none_or(|old| !Arc::ptr_eq(old, route)) {
+                self.orders.route(now, table.generation, route.spec.id, Some(route));
+            }
+        }
+        for old in before.services.iter().filter(|s| table.service(s.spec.id).is_none()) {
+            self.orders.route(now, table.generation, old.spec.id, None);
+        }
+    }
+
+    /// In flight and waiting of a service, over all routers.
+    fn told_of(&self, service: ServiceId) -> (u32, u32) {
+        self.told.iter().filter(|t| t.0.1 == service).fold((0, 0), |sum, t| (sum.0 + t.1.0, sum.1 + t.1.1))
+    }
+
+    /// Reserved memory and instances now.
+    fn reserved(&self) -> (Resources, u32) {
+        self.orders.instances().fold((Resources::default(), 0), |(mut used, count), i| {
+            used.memory_bytes += i.spec.resources.memory_bytes;
+            (used, count + 1)
+        })
+    }
+
+    fn counting(&self, service: ServiceId) -> u32 {
+        self.orders.instances().filter(|i| i.counts && i.spec.id == service).count() as u32
+    }
+
+    /// Instances that the load that the engine knows of needs beyond those that there are.
+    fn missing(&self, spec: &ServiceSpec) -> u32 {
+        let (in_flight, waiting) = self.told_of(spec.id);
+        if waiting == 0 || spec.mode != Mode::Act {
+            return 0;
+        }
+        spec.instances_for(in_flight + waiting).min(spec.max).saturating_sub(self.counting(spec.id))
+    }
+
+    fn pauses(&self, now: Time, service: ServiceId) -> bool {
+        self.failed_at.get(&service).is_some_and(|at| now < *at + BACKOFF)
+    }
+
+    /// A held request for which there is room, or could be, and nothing is on its way.
+    fn forgotten(&mut self, now: Time) -> Option<String> {
+        if self.closing {
+            return None;
+        }
+        let (used, count) = self.reserved();
+        let services: Vec<Arc<ServiceSpec>> = self.services.values().cloned().collect();
+        for spec in &services {
+            let told = self.told_what.get(&spec.id).is_some_and(|until| now <= *until);
+            let short = self.missing(spec) > 0 && !self.pauses(now, spec.id) && !told;
+            if !short || !self.fits(&used, count, spec, 1) {
+                self.short_since.remove(&spec.id);
+            } else if now > *self.short_since.entry(spec.id).or_insert(now) + SHORT_MAX {
+                let (in_flight, waiting) = self.told_of(spec.id);
+                return Some(format!(
+                    "{waiting} wait for {}, {in_flight} are served, {} instances are ready or on their way, and \
+                     for {SHORT_MAX} there has been room for one more",
+                    spec.name,
+                    self.counting(spec.id)
+                ));
+            }
+            if !short || self.counting(spec.id) > 0 || !self.could_be_made(spec, &services) {
+                self.starved_since.remove(&spec.id);
+            } else if now > *self.starved_since.entry(spec.id).or_insert(now) + STARVED_MAX {
+                return Some(format!(
+                    "requests wait for {} and none of its instances is on its way, and for {STARVED_MAX} others \
+                     have been idle that take its room",
+                    spec.name
+                ));
+            }
+        }
+        None
+    }
+
+    /// Whether stopping what is idle, and beyond its `min`, would make room; and nobody else waits, and nothing is
+    /// on its way out.
+    fn could_be_made(&self, spec: &ServiceSpec, services: &[Arc<ServiceSpec>]) -> bool {
+        let (mut used, mut count) = self.reserved();
+        let others_wait = services.iter().any(|s| s.id != spec.id && self.missing(s) > 0);
+        if others_wait || self.orders.instances().any(|i| !i.counts) || self.fits(&used, count, spec, 1) {
+            return false;
+        }
+        for other in services.iter().filter(|s| s.id != spec.id && self.told_of(s.id) == (0, 0)) {
+            let ready = self.orders.instances().filter(|i| i.spec.id == other.id && i.ready).count() as u32;
+            let spare = ready.min(self.counting(other.id).saturating_sub(other.min));
+            count -= spare;
+            used.memory_bytes -= other.resources.memory_bytes * u64::from(spare);
+        }
+        self.fits(&used, count, spec, 1)
+    }
+
+    /// Ready instances are in the table or on their way out; those that are gone are not in it.
+    fn table_is_true(&self, table: &RouteTable) -> Option<String> {
+        for i in self.orders.instances() {
+            if i.ready && i.counts && !i.listed {
+                return Some(format!("{} of {} is ready and in no table", i.instance, i.spec.name));
+            }
+        }
+        let known: BTreeSet<InstanceId> = self.orders.instances().map(|i| i.instance).collect();
+        let listed = table.services.iter().flat_map(|s| &s.instances);
+        let ghost = listed.map(|i| i.instance).find(|i| !known.contains(i));
+        ghost.map(|i| format!("{i} is in the table and known to be gone"))
+    }
+
+    /// Out of the table longer than a drain may last, and not ordered to stop.
+    fn endless_drain(&self, now: Time) -> Option<String> {
+        let late = |at: Time| now > at + DRAIN_LATE;
+        let i = self.orders.instances().find(|i| !i.stopping && i.drained_at.is_some_and(late))?;
+        Some(format!("{} of {} drains for {DRAIN_LATE} longer than it may", i.instance, i.spec.name))
+    }
+
+    fn busy_loop(&mut self, now: Time) -> Option<String> {
+        if now > self.passes_since + Span::from_secs(10) {
+            (self.passes, self.passes_since) = (0, now);
+        }
+        (self.passes > PASSES_MAX).then(|| format!("{} ticks within ten seconds", self.passes))
+    }
+}
+
+impl World {
+    /// After every event.
+    pub(crate) fn check(&mut self) {
+        let now = self.clock.now(self.now);
+        if let Some(violation) = self.checks.orders.take().into_iter().next() {
+            self.fail(violation.rule.label(), violation.what);
+        }
+        if let Some(what) = self.checks.busy_loop(now) {
+            self.fail("busy-loop", what);
+        }
+        if self.engine.is_none() {
+            return;
+        }
+        if let Some(what) = self.checks.forgotten(now) {
+            self.fail("forgotten", what);
+        }
+        if let Some(what) = self.checks.endless_drain(now) {
+            self.fail("drain-ends", what);
+        }
+        if let Some(what) = self.checks.table_is_true(&self.table) {
+            self.fail("table-is-true", what);
+        }
+    }
+
+    /// What really runs fits the site, whatever the engine believes.
+    pub(crate) fn checks_physical_room(&mut self) {
+        let processes = self.backend.processes.values();
+        let memory: u64 = processes.map(|p: &Process| p.spec.resources.memory_bytes).sum();
+        let count = self.backend.processes.len() as u64;
+        let site = &self.checks.site;
+        let (most, bytes) = (u64::from(site.instances_max), site.capacity.memory_bytes);
+        if most > 0 && count > most || bytes > 0 && memory > bytes {
+            let what = format!("{count} instances with {memory} bytes run on a site of {most} and {bytes}");
+            self.fail("capacity", what);
+        }
+    }
+
+    /// What is in flight at an instance that is to be stopped, by the routers' own counters.
+    pub(crate) fn check_stop(&mut self, now: Time, instance: InstanceId) {
+        let seen = self.checks.orders.instances().find(|i| i.instance == instance);
+        let Some(seen) = seen.filter(|s| !s.stopping) else { return };
+        let drained = seen.drained_at.is_some_and(|at| now >= at);
+        let joined = self.sites.iter().filter(|s| s.joined && s.connected);
+        let in_flight: u32 = joined.map(|s| s.router.in_flight(instance)).sum();
+        if in_flight > 0 && !drained {
+            let what = format!("{instance} of {} is stopped with {in_flight} in flight", seen.spec.name);
+            self.fail("stop_in_use", what);
+        }
+    }
+}

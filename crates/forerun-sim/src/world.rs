@@ -1,0 +1,809 @@
+//! The world: time, and everything that happens in it, in order.
+
+use crate::backend::{Answer, Backend, Due, Phase, Step};
+use crate::checks::Checks;
+use crate::faults::{Fault, Faults};
+use crate::ports::{Given, Orders, SimBackends, SimClock, SimDisk, SimRouters};
+use crate::random::Random;
+use crate::router::{Did, Router};
+use crate::scenario::{Request, Scenario, Setting};
+use crate::{lives, story::Story};
+use forerun_core::Canary;
+use forerun_engine::shell::Shell;
+use forerun_types::{
+    Event, InstanceId, Override, RouteTable, RouterId, ServiceId, ServiceSpec, Span, Time, UserKey,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+pub(crate) type SimShell = Shell<SimClock, SimDisk, SimBackends, SimRouters>;
+
+/// Something that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub at: Time,
+    pub rule: &'static str,
+    pub what: String,
+}
+
+/// What is to happen.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    Arrive(u32),
+    GiveUp(u32),
+    HoldTimeout(u32),
+    Finish(u32, InstanceId),
+    Probe(usize, ServiceId, InstanceId),
+    Up(usize, u32, Event),
+    Batch(usize),
+    Table(usize, u32, Arc<RouteTable>),
+    Process(u32, InstanceId, Step),
+    Answer(u32, Event),
+    Chance,
+    Change,
+    Back(usize),
+    CutOff(usize),
+    LeaseOver(usize, u32),
+    Connect(usize, u32),
+    DiskHeals,
+    Restart,
+    Heal,
+    ShutDown,
+    End,
+}
+
+/// Where a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Coming,
+    Held,
+    At(InstanceId),
+    Done(&'static str),
+}
+
+/// A router's process, and its connection to the engine.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) router: Router,
+    pub(crate) up: bool,
+    /// Counts connections; what an earlier one carried is dropped.
+    pub(crate) epoch: u32,
+    pub(crate) connected: bool,
+    /// The engine counts it among its routers.
+    pub(crate) joined: bool,
+    control_clear: Time,
+    traffic_clear: Time,
+    tables_clear: Time,
+    batch_due: bool,
+}
+
+pub(crate) const BEGAN: Time = Time(1_700_000_000_000_000);
+const LEASE: Span = Span::from_secs(5);
+/// After the faults end, so long is given to come to rest: the longest request, back-off and late answer, together.
+const REST: Span = Span::from_secs(420);
+const PROBES_APART: Span = Span::from_secs(60);
+/// Shutting down: the longest drain twice, and a backend that is asked again.
+const SHUTDOWN: Span = Span::from_secs(150);
+const CHANCES: u64 = 8;
+
+/// A world while it runs.
+pub(crate) struct World {
+    pub(crate) setting: Setting,
+    pub(crate) scenario: Scenario,
+    pub(crate) faults: Faults,
+    pub(crate) now: Time,
+    queue: BTreeMap<(Time, u64), What>,
+    serial: u64,
+    pub(crate) engine: Option<SimShell>,
+    pub(crate) orders: Orders,
+    pub(crate) life: u32,
+    pub(crate) disk: Option<SimDisk>,
+    pub(crate) clock: SimClock,
+    pub(crate) wall_ahead_us: i64,
+    /// How people change what is configured.
+    changes: Random,
+    pub(crate) backend: Backend,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) requests: Vec<(Request, Place)>,
+    /// Requests after the faults that must be served.
+    probes: BTreeSet<u32>,
+    pub(crate) table: Arc<RouteTable>,
+    pub(crate) checks: Checks,
+    delays: Random,
+    pub(crate) story: Story,
+    pub(crate) failure: Option<Failure>,
+    pub steps: u64,
+    closing: bool,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("now", &self.now).field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+/// What a world came to.
+#[derive(Debug)]
+pub struct Ended {
+    pub failure: Option<Failure>,
+    pub story: Vec<String>,
+    pub steps: u64,
+    pub struck: Vec<(Fault, u32)>,
+    pub requests: u32,
+    pub served: u32,
+}
+
+/// Runs a scenario to its end, or to the first thing that does not hold.
+#[must_use]
+pub fn run(scenario: &Scenario) -> Ended {
+    forerun_engine::journal::ANY_CHECKSUM.set(scenario.canary == Some(Canary::TornRecordWhole));
+    let mut world = World::new(scenario);
+    world.run();
+    forerun_engine::journal::ANY_CHECKSUM.set(false);
+    let served = world.requests.iter().filter(|r| r.1 == Place::Done("served")).count() as u32;
+    Ended {
+        failure: world.failure.take(),
+        story: world.story.take(),
+        steps: world.steps,
+        struck: world.faults.struck().collect(),
+        requests: world.requests.len() as u32,
+        served,
+    }
+}
+
+impl World {
+    fn new(scenario: &Scenario) -> Self {
+        let setting = Setting::of(scenario);
+        let seed = scenario.seed;
+        let faults = Faults::new(seed, &scenario.off, &scenario.skipped_faults);
+        let mut world = Self {
+            faults,
+            now: BEGAN,
+            queue: BTreeMap::new(),
+            serial: 0,
+            engine: None,
+            orders: Orders::default(),
+            life: 0,
+            disk: Some(SimDisk::default()),
+            clock: SimClock::new(BEGAN, 0, Time(0)),
+            wall_ahead_us: 0,
+            changes: Random::of(seed, "changes"),
+            backend: Backend::new(seed),
+            sites: Vec::new(),
+            requests: setting.requests.iter().map(|r| (*r, Place::Coming)).collect(),
+            probes: BTreeSet::new(),
+            table: Arc::default(),
+            checks: Checks::new(&setting),
+            delays: Random::of(seed, "delays"),
+            story: Story::new(scenario.tell),
+            failure: None,
+            steps: 0,
+            closing: false,
+            scenario: scenario.clone(),
+            setting,
+        };
+        for id in 0..world.setting.separate_routers.max(1) {
+            world.sites.push(Site {
+                router: Router::new(RouterId(id as u32)),
+                up: world.setting.separate_routers > 0,
+                epoch: 0,
+                connected: false,
+                joined: false,
+                control_clear: Time(0),
+                traffic_clear: Time(0),
+                tables_clear: Time(0),
+                batch_due: false,
+            });
+        }
+        for at in 0..world.requests.len() as u32 {
+            if !scenario.skipped_requests.contains(&at) {
+                world.after(world.requests[at as usize].0.at, What::Arrive(at));
+            }
+        }
+        world.after(Span::ZERO, What::Restart);
+        for n in 0..CHANCES {
+            world.after(Span(world.setting.lasts.0 / CHANCES * n + 1_000_000), What::Chance);
+        }
+        let changes = world.changes.below(2) * world.changes.below(12);
+        for _ in 0..changes {
+            let at = world.changes.below(world.setting.lasts.0);
+            world.after(Span(at), What::Change);
+        }
+        world.after(world.setting.lasts, What::Heal);
+        world.plan_probes();
+        world
+    }
+
+    /// After the faults each service that has room must serve again.
+    fn plan_probes(&mut self) {
+        let from = self.setting.lasts + REST;
+        let mut at = from;
+        for spec in self.setting.services.clone() {
+            if !self.checks.has_room_for(&self.setting, &spec) {
+                continue;
+            }
+            let request = Request {
+                at,
+                service: spec.id,
+                user: 1,
+                router: 0,
+                takes: Span::from_millis(10),
+                patience: Span::from_secs(600),
+            };
+            let id = self.requests.len() as u32;
+            self.requests.push((request, Place::Coming));
+            self.probes.insert(id);
+            self.after(at, What::Arrive(id));
+            at = at + PROBES_APART;
+        }
+        self.after(at + PROBES_APART, What::ShutDown);
+        self.after(at + PROBES_APART + SHUTDOWN, What::End);
+    }
+
+    pub(crate) fn after(&mut self, span: Span, what: What) {
+        self.serial += 1;
+        self.queue.insert((self.now + span, self.serial), what);
+    }
+
+    fn at(&mut self, time: Time, what: What) {
+        self.serial += 1;
+        self.queue.insert((time.max(self.now), self.serial), what);
+    }
+
+    pub(crate) fn fail(&mut self, rule: &'static str, what: String) {
+        self.story.line(self.now, || format!("DOES NOT HOLD {rule}: {what}"));
+        self.failure.get_or_insert(Failure { at: self.now, rule, what });
+    }
+
+    fn run(&mut self) {
+        while self.failure.is_none() {
+            self.steps += 1;
+            let next = self.queue.first_key_value().map(|(key, _)| key.0);
+            let wake = self.engine.as_ref().map(|e| self.clock.truth_of(e.next_wake()).max(self.now));
+            match (next, wake) {
+                (None, _) => return,
+                (Some(next), Some(wake)) if wake < next => {
+                    self.now = wake;
+                    self.pass();
+                }
+                _ => {
+                    let Some(((time, _), what)) = self.queue.pop_first() else { return };
+                    self.now = time;
+                    if matches!(what, What::End) {
+                        self.end();
+                        return;
+                    }
+                    self.happen(what);
+                }
+            }
+        }
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Arrive(request) => self.arrive(request),
+            What::GiveUp(request) => self.give_up(request),
+            What::HoldTimeout(request) => self.hold_timeout(request),
+            What::Finish(request, instance) => self.finish(request, instance),
+            What::Probe(site, service, instance) => self.probe(site, service, instance),
+            What::Up(site, epoch, event) => self.up(site, epoch, event),
+            What::Batch(site) => self.batch(site),
+            What::Table(site, epoch, table) => self.table_arrives(site, epoch, &table),
+            What::Process(life, instance, step) if life == self.life => self.process(instance, step),
+            What::Answer(life, event) if life == self.life => self.tell(&event),
+            What::Process(..) | What::Answer(..) => {}
+            What::Chance => self.chance(),
+            What::Change => self.change(),
+            What::Back(at) => self.back(at),
+            What::CutOff(site) => self.cut_off(site),
+            What::LeaseOver(site, epoch) => self.lease_over(site, epoch),
+            What::Connect(site, epoch) => self.connect(site, epoch),
+            What::DiskHeals => self.with_disk(|disk| (disk.full, disk.latency_us) = (false, 0)),
+            What::Restart => lives::begin(self),
+            What::Heal => self.heal(),
+            What::ShutDown => self.shut_down(),
+            What::End => {}
+        }
+    }
+
+    pub(crate) fn with_disk(&mut self, change: impl FnOnce(&mut SimDisk)) {
+        match (&mut self.engine, &mut self.disk) {
+            (Some(engine), _) => change(&mut engine.ports_mut().disk),
+            (None, Some(disk)) => change(disk),
+            (None, None) => {}
+        }
+    }
+
+    /// The engine hears of something.
+    pub(crate) fn tell(&mut self, event: &Event) {
+        let (truth, wall) = (self.now, self.wall_ahead_us);
+        let Some(engine) = &mut self.engine else { return };
+        let ports = engine.ports_mut();
+        (ports.clock.truth, ports.clock.wall_ahead_us) = (truth, wall);
+        ports.disk.advance(truth);
+        self.story.event(truth, event);
+        let now = self.clock.now(truth);
+        self.checks.event(now, truth, event);
+        engine.handle(event);
+        match event {
+            Event::RouterJoined(router) => {
+                let site = router.0 as usize;
+                self.sites[site].joined = true;
+                self.carry_out();
+                self.send_table(site, Arc::clone(&self.table));
+            }
+            Event::RouterLeft(router) => {
+                self.sites[router.0 as usize].joined = false;
+                self.carry_out();
+            }
+            _ => self.carry_out(),
+        }
+    }
+
+    fn pass(&mut self) {
+        let (truth, wall) = (self.now, self.wall_ahead_us);
+        let Some(engine) = &mut self.engine else { return };
+        let ports = engine.ports_mut();
+        (ports.clock.truth, ports.clock.wall_ahead_us) = (truth, wall);
+        ports.disk.advance(truth);
+        engine.pass();
+        self.checks.passes += 1;
+        self.carry_out();
+    }
+
+    /// What the shell has ordered, in its order; then what always holds.
+    pub(crate) fn carry_out(&mut self) {
+        let given = std::mem::take(&mut *self.orders.borrow_mut());
+        let (mut due, mut answers) = (Vec::new(), Vec::new());
+        let now = self.clock.now(self.now);
+        for order in given {
+            match order {
+                Given::Start(order) => {
+                    self.story.line(self.now, || {
+                        format!(
+                            "ORDER start {} of {} ({})",
+                            order.instance, order.spec.name, order.generation
+                        )
+                    });
+                    self.checks.orders.start(now, &order);
+                    self.backend.start(&order, &mut self.faults, &mut due, &mut answers);
+                    self.checks_physical_room();
+                }
+                Given::Stop(order) => {
+                    self.story.line(self.now, || {
+                        format!("ORDER stop {} within {} ({})", order.instance, order.grace, order.generation)
+                    });
+                    self.check_stop(now, order.instance);
+                    self.checks.orders.stop(now, &order);
+                    self.backend.stop(&order, &mut self.faults, &mut due, &mut answers);
+                }
+                Given::Table(table) => self.published(now, table, &mut due),
+            }
+        }
+        self.schedule(due, answers);
+        self.check();
+    }
+
+    fn published(&mut self, now: Time, table: Arc<RouteTable>, due: &mut Vec<Due>) {
+        let before = std::mem::replace(&mut self.table, Arc::clone(&table));
+        self.checks.table(now, &before, &table);
+        self.story.table(self.now, &before, &table);
+        let listed = |t: &RouteTable| -> BTreeSet<InstanceId> {
+            t.services.iter().flat_map(|s| &s.instances).map(|i| i.instance).collect()
+        };
+        for gone in listed(&before).difference(&listed(&table)) {
+            if self.faults.strikes(Fault::DiesDraining) {
+                let later = self.faults.how(Fault::DiesDraining).below(5_000_000);
+                due.push((Span(later), *gone, Step::Die));
+            }
+        }
+        for site in 0..self.sites.len() {
+            self.send_table(site, Arc::clone(&table));
+        }
+    }
+
+    fn schedule(&mut self, due: Vec<Due>, answers: Vec<Answer>) {
+        let life = self.life;
+        for (after, instance, step) in due {
+            self.after(after, What::Process(life, instance, step));
+        }
+        for (after, event) in answers {
+            self.after(after, What::Answer(life, event));
+        }
+    }
+
+    pub(crate) fn process(&mut self, instance: InstanceId, step: Step) {
+        if step == Step::Hang && self.faults.healed() {
+            return;
+        }
+        let mut answers = Vec::new();
+        let gone = self.backend.step(instance, step, &mut self.faults, &mut answers);
+        if !self.backend.processes.contains_key(&instance) {
+            self.story.line(self.now, || format!("instance {instance}: {step:?}"));
+        }
+        for request in gone {
+            self.reset(request, instance);
+        }
+        self.schedule(Vec::new(), answers);
+    }
+
+    /// An instance has gone with a request at it.
+    pub(crate) fn reset(&mut self, request: u32, instance: InstanceId) {
+        let (what, place) = self.requests[request as usize];
+        if place == Place::At(instance) {
+            self.answer(request, "reset");
+            let mut did = Vec::new();
+            let now = self.clock.now(self.now);
+            self.sites[what.router].router.release(what.service, instance, None, now, &mut did);
+            self.apply(what.router, did);
+        }
+    }
+
+    pub(crate) fn answer(&mut self, request: u32, how: &'static str) {
+        let place = &mut self.requests[request as usize].1;
+        if let Place::Done(before) = *place {
+            return self.fail("one-answer", format!("request {request} is answered twice: {before}, {how}"));
+        }
+        *place = Place::Done(how);
+        let service = self.requests[request as usize].0.service;
+        self.story.line(self.now, || format!("request {request} of s{}: {how}", service.0));
+        if self.probes.contains(&request) && how != "served" {
+            self.fail(
+                "recovers",
+                format!(
+                    "request {request} of s{}, minutes after the last fault, is not served: {how}",
+                    service.0
+                ),
+            );
+        }
+    }
+
+    fn arrive(&mut self, request: u32) {
+        let (what, _) = self.requests[request as usize];
+        if !self.sites[what.router].up || self.closing {
+            self.requests[request as usize].1 = Place::Done("not accepted");
+            return;
+        }
+        self.story.line(self.now, || format!("request {request} of s{} by u{:x}", what.service.0, what.user));
+        self.after(what.patience, What::GiveUp(request));
+        let now = self.clock.now(self.now);
+        let mut did = Vec::new();
+        let user = UserKey(what.user);
+        self.sites[what.router].router.admit(request, what.service, user, now, &mut did);
+        self.apply(what.router, did);
+    }
+
+    fn give_up(&mut self, request: u32) {
+        let (what, place) = self.requests[request as usize];
+        let mut did = Vec::new();
+        let now = self.clock.now(self.now);
+        let router = &mut self.sites[what.router].router;
+        match place {
+            Place::Held => router.abandon(request, what.service, &mut did),
+            Place::At(instance) => {
+                if let Some(process) = self.backend.processes.get_mut(&instance) {
+                    process.requests.remove(&request);
+                }
+                router.release(what.service, instance, None, now, &mut did);
+            }
+            Place::Coming | Place::Done(_) => return,
+        }
+        self.answer(request, "client gone");
+        self.apply(what.router, did);
+    }
+
+    fn hold_timeout(&mut self, request: u32) {
+        let (what, place) = self.requests[request as usize];
+        if place != Place::Held {
+            return;
+        }
+        let mut did = Vec::new();
+        self.sites[what.router].router.abandon(request, what.service, &mut did);
+        self.answer(request, "held too long");
+        self.apply(what.router, did);
+    }
+
+    fn finish(&mut self, request: u32, instance: InstanceId) {
+        let (what, place) = self.requests[request as usize];
+        let Some(process) = self.backend.processes.get_mut(&instance) else { return };
+        if place != Place::At(instance) || process.hung {
+            return;
+        }
+        process.requests.remove(&request);
+        self.answer(request, "served");
+        let now = self.clock.now(self.now);
+        let mut did = Vec::new();
+        let router = &mut self.sites[what.router].router;
+        router.release(what.service, instance, Some(what.takes), now, &mut did);
+        self.apply(what.router, did);
+    }
+
+    /// Looks whether an instance that took no connection does by now.
+    fn probe(&mut self, site: usize, service: ServiceId, instance: InstanceId) {
+        if !self.sites[site].router.shuns(service, instance) {
+            return;
+        }
+        if self.backend.processes.get(&instance).is_some_and(|p| p.accepts) {
+            let mut did = Vec::new();
+            let now = self.clock.now(self.now);
+            self.sites[site].router.welcome(service, instance, now, &mut did);
+            self.apply(site, did);
+        } else {
+            self.after(Span::from_secs(1), What::Probe(site, service, instance));
+        }
+    }
+
+    /// What a router did, and what that leads to at once.
+    pub(crate) fn apply(&mut self, site: usize, did: Vec<Did>) {
+        let mut open: VecDeque<Did> = did.into();
+        while let Some(did) = open.pop_front() {
+            match did {
+                Did::Told(event) => self.send_up(site, event),
+                Did::Refused { request, why } => self.answer(request, why),
+                Did::Held { request } => {
+                    self.requests[request as usize].1 = Place::Held;
+                    let (what, _) = self.requests[request as usize];
+                    let timeout = self.setting.services[what.service.0 as usize].hold.timeout;
+                    self.at(BEGAN + what.at + timeout, What::HoldTimeout(request));
+                    self.story.line(self.now, || format!("request {request} is held"));
+                }
+                Did::Sent { request, instance } => self.sent(site, request, instance, &mut open),
+            }
+        }
+        self.want_batch(site);
+    }
+
+    fn sent(&mut self, site: usize, request: u32, instance: InstanceId, open: &mut VecDeque<Did>) {
+        let (what, _) = self.requests[request as usize];
+        let now = self.clock.now(self.now);
+        if let Some(process) = self.backend.processes.get_mut(&instance).filter(|p| p.accepts) {
+            process.requests.insert(request);
+            self.requests[request as usize].1 = Place::At(instance);
+            self.story.line(self.now, || format!("request {request} goes to {instance}"));
+            return self.after(what.takes, What::Finish(request, instance));
+        }
+        self.story.line(self.now, || format!("request {request}: {instance} takes no connection"));
+        let mut did = Vec::new();
+        let router = &mut self.sites[site].router;
+        router.put_back(request, what.service, instance, UserKey(what.user), now, &mut did);
+        if router.shuns(what.service, instance) {
+            self.after(Span::from_millis(100), What::Probe(site, what.service, instance));
+        }
+        for did in did.into_iter().rev() {
+            open.push_front(did);
+        }
+    }
+
+    fn want_batch(&mut self, site: usize) {
+        let s = &mut self.sites[site];
+        if s.router.has_news() && !s.batch_due {
+            s.batch_due = true;
+            self.after(Span::from_millis(20), What::Batch(site));
+        }
+    }
+
+    fn late(&mut self) -> u64 {
+        match self.faults.strikes(Fault::RouterLate) {
+            true => self.faults.how(Fault::RouterLate).between(10_000, 3_000_000),
+            false => 0,
+        }
+    }
+
+    pub(crate) fn send_up(&mut self, site: usize, event: Event) {
+        if !self.sites[site].connected {
+            return;
+        }
+        let after = self.delays.between(10, 500) + self.late();
+        let s = &mut self.sites[site];
+        s.control_clear = s.control_clear.max(self.now + Span(after));
+        let (at, epoch) = (s.control_clear, s.epoch);
+        self.at(at, What::Up(site, epoch, event));
+    }
+
+    fn batch(&mut self, site: usize) {
+        self.sites[site].batch_due = false;
+        if !self.sites[site].connected {
+            return;
+        }
+        let room = !self.faults.strikes(Fault::LearningLost);
+        if let Some(traffic) = self.sites[site].router.batch(room) {
+            let after = self.delays.between(10, 500) + self.late();
+            let s = &mut self.sites[site];
+            // Control goes first, whenever it was sent.
+            s.traffic_clear = s.traffic_clear.max(s.control_clear).max(self.now + Span(after));
+            let (at, epoch) = (s.traffic_clear, s.epoch);
+            self.at(at, What::Up(site, epoch, Event::Traffic(traffic)));
+        }
+        self.want_batch(site);
+    }
+
+    fn up(&mut self, site: usize, epoch: u32, event: Event) {
+        let s = &self.sites[site];
+        if s.epoch == epoch && (s.connected || s.joined) {
+            self.tell(&event);
+        }
+    }
+
+    fn send_table(&mut self, site: usize, table: Arc<RouteTable>) {
+        if !self.sites[site].connected {
+            return;
+        }
+        if self.setting.separate_routers == 0 {
+            let epoch = self.sites[site].epoch;
+            return self.after(Span::ZERO, What::Table(site, epoch, table));
+        }
+        let after = self.delays.between(10, 500) + self.late();
+        let s = &mut self.sites[site];
+        s.tables_clear = s.tables_clear.max(self.now + Span(after));
+        let (at, epoch) = (s.tables_clear, s.epoch);
+        self.at(at, What::Table(site, epoch, table));
+    }
+
+    fn table_arrives(&mut self, site: usize, epoch: u32, table: &RouteTable) {
+        let now = self.clock.now(self.now);
+        let s = &mut self.sites[site];
+        if s.epoch != epoch || !s.connected {
+            return;
+        }
+        let mut did = Vec::new();
+        let older = s.router.generation;
+        if !s.router.table(table, now, &mut did) {
+            let what = format!(
+                "{} has a table of generation {older} and refuses the engine's newest, {}",
+                s.router.id, table.generation
+            );
+            return self.fail("table-obeyed", what);
+        }
+        self.apply(site, did);
+    }
+
+    fn cut_off(&mut self, site: usize) {
+        let s = &mut self.sites[site];
+        if !s.connected {
+            return;
+        }
+        s.connected = false;
+        s.epoch += 1;
+        let epoch = s.epoch;
+        self.story.line(self.now, || format!("router r{site} is cut off"));
+        self.after(LEASE, What::LeaseOver(site, epoch));
+        let later = self.faults.how(Fault::LeaseEnds).between(LEASE.0 + 10_000, 120_000_000);
+        self.after(Span(later), What::Connect(site, epoch));
+    }
+
+    fn lease_over(&mut self, site: usize, epoch: u32) {
+        let s = &self.sites[site];
+        if s.epoch == epoch && s.joined {
+            let id = s.router.id;
+            self.tell(&Event::RouterLeft(id));
+        }
+    }
+
+    pub(crate) fn connect(&mut self, site: usize, epoch: u32) {
+        if self.engine.is_none() || self.sites[site].epoch != epoch {
+            return;
+        }
+        let s = &mut self.sites[site];
+        s.epoch += 1;
+        s.connected = true;
+        self.story.line(self.now, || format!("router r{site} joins"));
+        let mut did = Vec::new();
+        s.router.rejoin(&mut did);
+        self.apply(site, did);
+    }
+
+    /// Faults that strike at a time of their own.
+    fn chance(&mut self) {
+        let span = self.setting.lasts.0 / CHANCES;
+        let when = |faults: &mut Faults, fault: Fault| {
+            let struck = faults.strikes(fault);
+            struck.then(|| Span(faults.how(fault).below(span)))
+        };
+        if self.setting.separate_routers > 0
+            && let Some(at) = when(&mut self.faults, Fault::LeaseEnds)
+        {
+            let site = self.faults.how(Fault::LeaseEnds).below(self.sites.len() as u64) as usize;
+            self.after(at, What::CutOff(site));
+        }
+        if self.faults.strikes(Fault::DiskFull) {
+            self.with_disk(|disk| disk.full = true);
+            let later = self.faults.how(Fault::DiskFull).below(120_000_000);
+            self.after(Span(later), What::DiskHeals);
+        }
+        if self.faults.strikes(Fault::DiskSlow) {
+            let latency = self.faults.how(Fault::DiskSlow).between(10_000, 5_000_000);
+            self.with_disk(|disk| disk.latency_us = latency);
+            let later = self.faults.how(Fault::DiskSlow).below(120_000_000);
+            self.after(Span(later), What::DiskHeals);
+        }
+        if self.faults.strikes(Fault::ClockJumps) {
+            let by = self.faults.how(Fault::ClockJumps).between(0, 7_200_000_000) as i64 - 3_600_000_000;
+            self.wall_ahead_us += by;
+            self.story.line(self.now, || format!("the wall clock jumps by {} s", by / 1_000_000));
+        }
+        if self.engine.is_some() && self.faults.strikes(Fault::Killed) {
+            lives::kill(self);
+        }
+    }
+
+    /// A person changes a service, asks for a number of instances, or takes a service out for a while.
+    fn change(&mut self) {
+        if self.engine.is_none() {
+            return;
+        }
+        let at = self.changes.below(self.setting.services.len() as u64) as usize;
+        let spec = Arc::clone(&self.setting.services[at]);
+        match self.changes.below(3) {
+            0 => {
+                let instances = Some(self.changes.below(4) as u32);
+                let until = self.clock.now(self.now) + Span(self.changes.below(900_000_000));
+                self.tell(&Event::Override { service: spec.id, order: Override { instances, until } });
+            }
+            1 => {
+                let mut other = ServiceSpec::clone(&spec);
+                other.min = self.changes.below(3) as u32;
+                other.max = [1, 3, u32::MAX][self.changes.below(3) as usize].max(other.min);
+                other.resources.memory_bytes = self.changes.between(1, 4) * 128_000_000;
+                other.drain_timeout = Span::from_secs(self.changes.between(1, 30));
+                other.concurrency = self.changes.below(3) as u32;
+                self.tell(&Event::Service(Arc::new(other)));
+            }
+            _ => {
+                self.tell(&Event::ServiceGone(spec.id));
+                let later = self.changes.between(1_000_000, 300_000_000);
+                self.after(Span(later), What::Back(at));
+            }
+        }
+    }
+
+    /// A service is as it was.
+    fn back(&mut self, at: usize) {
+        let spec = Arc::clone(&self.setting.services[at]);
+        self.tell(&Event::Override { service: spec.id, order: Override { instances: None, until: Time(0) } });
+        self.tell(&Event::Service(spec));
+    }
+
+    fn heal(&mut self) {
+        self.story.line(self.now, || "no more faults".to_owned());
+        for at in 0..self.setting.services.len() {
+            self.back(at);
+        }
+        self.faults.heal();
+        self.with_disk(|disk| (disk.full, disk.latency_us) = (false, 0));
+        let sick: Vec<InstanceId> =
+            self.backend.processes.iter().filter(|p| p.1.hung).map(|p| *p.0).collect();
+        for instance in sick {
+            self.process(instance, Step::Die);
+        }
+        for process in self.backend.processes.values_mut() {
+            process.accepts = true;
+        }
+    }
+
+    fn shut_down(&mut self) {
+        self.closing = true;
+        self.tell(&Event::ShutDown);
+    }
+
+    fn end(&mut self) {
+        let alive: Vec<String> = self
+            .backend
+            .processes
+            .iter()
+            .map(|(i, p)| {
+                format!("{i} of {} ({})", p.spec.name, if p.phase == Phase::Ending { "ending" } else { "up" })
+            })
+            .collect();
+        if !alive.is_empty() {
+            self.fail("left-behind", format!("after the shutdown there still are {}", alive.join(", ")));
+        }
+        if self.engine.as_ref().is_none_or(|e| !e.finished()) {
+            self.fail("left-behind", "the shutdown does not come to its end".to_owned());
+        }
+        let open = self.requests.iter().position(|r| matches!(r.1, Place::Held | Place::At(_)));
+        if let Some(open) = open {
+            self.fail("one-answer", format!("request {open} never got an answer"));
+        }
+        lives::check_journal(self);
+    }
+}

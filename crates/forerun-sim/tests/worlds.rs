@@ -1,0 +1,65 @@
+//! The simulation itself: the same seed is the same world, a bug is caught and its story is small, and worlds do
+//! something. Thousands of seeds and all canaries are the stage `simulate`.
+
+use forerun_core::Canary;
+use forerun_sim::{BUDGET, Fault, Scenario, catch, run, shrink};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in [1, 340] {
+        let scenario = Scenario { seed, tell: true, ..Scenario::default() };
+        let (first, second) = (run(&scenario), run(&scenario));
+        assert_eq!(first.story, second.story, "seed {seed}");
+        assert_eq!((first.steps, first.served), (second.steps, second.served), "seed {seed}");
+        assert!(!first.story.is_empty());
+    }
+}
+
+#[test]
+fn worlds_serve_most_requests_and_meet_every_fault() {
+    let mut struck: BTreeMap<Fault, u32> = BTreeMap::new();
+    let (mut requests, mut served) = (0, 0);
+    for seed in 0..40 {
+        let ended = run(&Scenario { seed, ..Scenario::default() });
+        assert_eq!(ended.failure, None, "seed {seed}");
+        requests += ended.requests;
+        served += ended.served;
+        for (fault, count) in ended.struck {
+            *struck.entry(fault).or_default() += count;
+        }
+    }
+    assert!(served * 2 > requests, "{served} of {requests} served");
+    for fault in Fault::ALL {
+        assert!(struck[fault] > 0, "{} never struck", fault.name());
+    }
+}
+
+#[test]
+fn a_fault_that_is_off_does_not_strike() {
+    for fault in Fault::ALL {
+        let off = BTreeSet::from([*fault]);
+        let ended = run(&Scenario { seed: 3, off, ..Scenario::default() });
+        assert!(ended.struck.contains(&(*fault, 0)), "{}", fault.name());
+    }
+}
+
+#[test]
+fn every_bug_that_is_built_in_is_caught_within_its_budget() {
+    for canary in Canary::ALL {
+        let caught = catch(canary, &BTreeSet::new(), BUDGET);
+        assert!(caught.is_some(), "{} is not caught within {BUDGET} seeds", canary.name());
+    }
+}
+
+#[test]
+fn a_failing_world_shrinks_to_the_same_rule() {
+    let canary = Canary::LostWaiter;
+    let caught = catch(canary, &BTreeSet::new(), BUDGET).expect("caught");
+    let whole = Scenario { seed: caught.seed, canary: Some(canary), ..Scenario::default() };
+    let before = run(&whole);
+    let (small, ended) = shrink(&whole);
+    assert_eq!(ended.failure.map(|f| f.rule), Some(caught.failure.rule));
+    let left = before.requests - small.skipped_requests.len() as u32;
+    assert!(left < before.requests / 2 || left <= 3, "{left} of {} requests left", before.requests);
+}

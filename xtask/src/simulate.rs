@@ -1,0 +1,43 @@
+//! The `simulate` stage: the control side in a seeded world, with the bugs that are built in; and its soak.
+
+use crate::cargo::{self, Count};
+use crate::run;
+use crate::stages::Context;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+/// Its own tests are in this stage: they run worlds, and are slow but in release.
+pub(crate) const PACKAGE: &str = "forerun-sim";
+/// Seconds of fresh seeds; with the build, the known seeds and the canaries the stage stays within two minutes.
+const SECONDS: &str = "55";
+/// A soak ends when it is told to; nobody waits for a year.
+const SOAK_LIMIT: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+fn seeds() -> PathBuf {
+    run::root().join("crates/forerun-sim/seeds.txt")
+}
+
+fn simulation(args: &[&str]) -> Command {
+    let mut command = cargo::cargo();
+    command.args(["run", "--quiet", "--release", "--package", PACKAGE, "--"]).args(args);
+    command
+}
+
+pub(crate) fn run(_: &Context) -> Count {
+    let tests = ["--release", "--package", PACKAGE, "--test", "worlds"].map(str::to_owned);
+    let mut count = cargo::test(&tests);
+    let mut command = simulation(&["many", "--canaries", "--seconds", SECONDS, "--known"]);
+    count.add(cargo::count_of(&run::shown(command.arg(seeds()), run::LIMIT)));
+    count
+}
+
+/// Fresh seeds until it is told to stop; what fails is added to the known seeds.
+pub(crate) fn soak() -> ExitCode {
+    let year = SOAK_LIMIT.as_secs().to_string();
+    let mut command = simulation(&["many", "--seconds", &year, "--keep"]);
+    match run::shown(command.arg(seeds()), SOAK_LIMIT).good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
