@@ -183,7 +183,7 @@ impl Checks {
         let (used, count) = self.reserved();
         let services: Vec<Arc<ServiceSpec>> = self.services.values().cloned().collect();
         for spec in &services {
-            let told = self.told_what.get(&spec.id).is_some_and(|until| now <= *until);
+            let told = self.is_told(now, spec.id);
             let short = self.missing(spec) > 0 && !self.pauses(now, spec.id) && !told;
             if !short || !self.fits(&used, count, spec, 1) {
                 self.short_since.remove(&spec.id);
@@ -196,7 +196,7 @@ impl Checks {
                     self.counting(spec.id)
                 ));
             }
-            if !short || self.counting(spec.id) > 0 || !self.could_be_made(spec, &services) {
+            if !short || self.counting(spec.id) > 0 || !self.could_be_made(now, spec, &services) {
                 self.starved_since.remove(&spec.id);
             } else if now > *self.starved_since.entry(spec.id).or_insert(now) + STARVED_MAX {
                 return Some(format!(
@@ -209,15 +209,22 @@ impl Checks {
         None
     }
 
+    /// Whether a person's word stands for a service.
+    fn is_told(&self, now: Time, service: ServiceId) -> bool {
+        self.told_what.get(&service).is_some_and(|until| now <= *until)
+    }
+
     /// Whether stopping what is idle, and beyond its `min`, would make room; and nobody else waits, and nothing is
     /// on its way out.
-    fn could_be_made(&self, spec: &ServiceSpec, services: &[Arc<ServiceSpec>]) -> bool {
+    fn could_be_made(&self, now: Time, spec: &ServiceSpec, services: &[Arc<ServiceSpec>]) -> bool {
         let (mut used, mut count) = self.reserved();
         let others_wait = services.iter().any(|s| s.id != spec.id && self.missing(s) > 0);
         if others_wait || self.orders.instances().any(|i| !i.counts) || self.fits(&used, count, spec, 1) {
             return false;
         }
-        for other in services.iter().filter(|s| s.id != spec.id && self.told_of(s.id) == (0, 0)) {
+        // What a person asked for is not taken.
+        let free = |s: &ServiceSpec| self.told_of(s.id) == (0, 0) && !self.is_told(now, s.id);
+        for other in services.iter().filter(|s| s.id != spec.id && free(s)) {
             let ready = self.orders.instances().filter(|i| i.spec.id == other.id && i.ready).count() as u32;
             let spare = ready.min(self.counting(other.id).saturating_sub(other.min));
             count -= spare;
