@@ -128,6 +128,9 @@ pub struct Core<P> {
     pub(crate) short: BTreeSet<ServiceId>,
     /// Something was freed, or can be, since the short ones were last looked at.
     pub(crate) room_changed: bool,
+    /// Something may be taken by a held request, though no room was freed. Only within a step.
+    #[serde(skip)]
+    pub(crate) held_again: bool,
     dirty: Vec<ServiceId>,
     pub(crate) closing: bool,
     finished: bool,
@@ -155,6 +158,7 @@ impl<P: Policy> Core<P> {
             due: BinaryHeap::new(),
             short: BTreeSet::new(),
             room_changed: false,
+            held_again: false,
             dirty: Vec::new(),
             closing: false,
             finished: false,
@@ -498,7 +502,7 @@ impl<P: Policy> Core<P> {
         // The plan and the policy must mean the same need, or what starts for a request that has been given up is
         // stopped instead of being judged by its chances.
         self.policy.needed(now, service, peak, needed);
-        self.room_changed |= after < before;
+        self.held_again |= after < before;
         self.mark(service);
     }
 

@@ -46,8 +46,8 @@ impl<P: Policy> Core<P> {
         if let Some(s) = self.get_mut(service) {
             s.backoff_until = Time::default();
         }
-        // Who waits for room may find this one idle.
-        self.room_changed = true;
+        // Who is held for want of room may find this one idle.
+        self.held_again = true;
         self.publish(service, actions);
         self.mark(service);
     }
@@ -218,7 +218,7 @@ impl<P: Policy> Core<P> {
 
     pub(crate) fn router_left(&mut self, router: RouterId, actions: &mut Vec<Action>) {
         self.routers.retain(|r| *r != router);
-        self.room_changed = true;
+        self.held_again = true;
         for instance in self.instances.values_mut() {
             instance.in_flight.retain(|f| f.0 != router);
         }

@@ -85,14 +85,16 @@ impl<P: Policy> Core<P> {
 
     /// Gives room that has come to those who wait for it: held requests first, the longest held first.
     pub(crate) fn serve_short(&mut self, actions: &mut Vec<Action>) {
-        if !std::mem::take(&mut self.room_changed) {
+        let freed = std::mem::take(&mut self.room_changed);
+        let held_again = std::mem::take(&mut self.held_again);
+        if !freed && !held_again {
             return;
         }
         let mut order: Vec<(Time, i64, ServiceId)> = self
             .short
             .iter()
             .filter_map(|&id| {
-                let s = self.get(id)?;
+                let s = self.get(id).filter(|s| freed || s.waiting_since.is_some())?;
                 let next = self.count(id).saturating_sub(s.spec.instances_for(s.requests()));
                 let worth = match self.count(id) < s.bounds.least(self.now, &s.spec) {
                     true => BOUND_PRICE,
@@ -102,8 +104,6 @@ impl<P: Policy> Core<P> {
             })
             .collect();
         order.sort_unstable();
-        // Those beyond the bound have their turn at the next step.
-        self.room_changed = order.len() > SHORT_PER_STEP;
         order.truncate(SHORT_PER_STEP);
         for &(waiting_since, _, id) in &order {
             if waiting_since != Time::NEVER {
