@@ -7,7 +7,7 @@ use forerun_core::Canary;
 use std::collections::BTreeSet;
 
 /// Seeds that a canary has to be caught in.
-pub const BUDGET: u32 = 300;
+pub const BUDGET: u32 = 500;
 
 /// How a canary was caught.
 #[derive(Clone, Debug)]
