@@ -15,11 +15,13 @@ mod lives;
 mod pool;
 mod ports;
 mod random;
+mod requests;
 mod router;
 mod scenario;
 pub mod seeds;
 mod shrink;
 mod story;
+mod trouble;
 mod world;
 
 pub use canaries::{BUDGET, Caught, catch, table as canary_table};

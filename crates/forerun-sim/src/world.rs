@@ -5,15 +5,13 @@ use crate::checks::Checks;
 use crate::faults::{Fault, Faults};
 use crate::ports::{Given, Orders, SimBackends, SimClock, SimDisk, SimRouters};
 use crate::random::Random;
-use crate::router::{Did, Router};
+use crate::router::Router;
 use crate::scenario::{Request, Scenario, Setting};
 use crate::{lives, story::Story};
 use forerun_core::Canary;
 use forerun_engine::shell::Shell;
-use forerun_types::{
-    Event, InstanceId, Override, RouteTable, RouterId, ServiceId, ServiceSpec, Span, Time, UserKey,
-};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use forerun_types::{Event, InstanceId, RouteTable, RouterId, ServiceId, Span, Time};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(crate) type SimShell = Shell<SimClock, SimDisk, SimBackends, SimRouters>;
@@ -71,10 +69,10 @@ pub(crate) struct Site {
     pub(crate) connected: bool,
     /// The engine counts it among its routers.
     pub(crate) joined: bool,
-    control_clear: Time,
-    traffic_clear: Time,
-    tables_clear: Time,
-    batch_due: bool,
+    pub(crate) control_clear: Time,
+    pub(crate) traffic_clear: Time,
+    pub(crate) tables_clear: Time,
+    pub(crate) batch_due: bool,
 }
 
 pub(crate) const BEGAN: Time = Time(1_700_000_000_000_000);
@@ -84,7 +82,7 @@ const REST: Span = Span::from_secs(420);
 const PROBES_APART: Span = Span::from_secs(60);
 /// Shutting down: the longest drain twice, and a backend that is asked again.
 const SHUTDOWN: Span = Span::from_secs(150);
-const CHANCES: u64 = 8;
+pub(crate) const CHANCES: u64 = 8;
 
 /// A world while it runs.
 pub(crate) struct World {
@@ -92,8 +90,8 @@ pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) faults: Faults,
     pub(crate) now: Time,
-    queue: BTreeMap<(Time, u64), What>,
-    serial: u64,
+    pub(crate) queue: BTreeMap<(Time, u64), What>,
+    pub(crate) serial: u64,
     pub(crate) engine: Option<SimShell>,
     pub(crate) orders: Orders,
     pub(crate) life: u32,
@@ -101,19 +99,19 @@ pub(crate) struct World {
     pub(crate) clock: SimClock,
     pub(crate) wall_ahead_us: i64,
     /// How people change what is configured.
-    changes: Random,
+    pub(crate) changes: Random,
     pub(crate) backend: Backend,
     pub(crate) sites: Vec<Site>,
     pub(crate) requests: Vec<(Request, Place)>,
     /// Requests after the faults that must be served.
-    probes: BTreeSet<u32>,
+    pub(crate) probes: BTreeSet<u32>,
     pub(crate) table: Arc<RouteTable>,
     pub(crate) checks: Checks,
-    delays: Random,
+    pub(crate) delays: Random,
     pub(crate) story: Story,
     pub(crate) failure: Option<Failure>,
     pub steps: u64,
-    closing: bool,
+    pub(crate) closing: bool,
 }
 
 impl std::fmt::Debug for World {
@@ -152,7 +150,7 @@ pub fn run(scenario: &Scenario) -> Ended {
 }
 
 impl World {
-    fn new(scenario: &Scenario) -> Self {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
         let setting = Setting::of(scenario);
         let seed = scenario.seed;
         let faults = Faults::new(seed, &scenario.off, &scenario.skipped_faults);
@@ -215,7 +213,7 @@ impl World {
     }
 
     /// After the faults each service that has room must serve again.
-    fn plan_probes(&mut self) {
+    pub(crate) fn plan_probes(&mut self) {
         let from = self.setting.lasts + REST;
         let mut at = from;
         for spec in self.setting.services.clone() {
@@ -245,7 +243,7 @@ impl World {
         self.queue.insert((self.now + span, self.serial), what);
     }
 
-    fn at(&mut self, time: Time, what: What) {
+    pub(crate) fn at(&mut self, time: Time, what: What) {
         self.serial += 1;
         self.queue.insert((time.max(self.now), self.serial), what);
     }
@@ -255,7 +253,7 @@ impl World {
         self.failure.get_or_insert(Failure { at: self.now, rule, what });
     }
 
-    fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         while self.failure.is_none() {
             self.steps += 1;
             let next = self.queue.first_key_value().map(|(key, _)| key.0);
@@ -279,7 +277,7 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: What) {
+    pub(crate) fn happen(&mut self, what: What) {
         match what {
             What::Arrive(request) => self.arrive(request),
             What::GiveUp(request) => self.give_up(request),
@@ -340,7 +338,7 @@ impl World {
         }
     }
 
-    fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         let (truth, wall) = (self.now, self.wall_ahead_us);
         let Some(engine) = &mut self.engine else { return };
         let ports = engine.ports_mut();
@@ -384,7 +382,7 @@ impl World {
         self.check();
     }
 
-    fn published(&mut self, now: Time, table: Arc<RouteTable>, due: &mut Vec<Due>) {
+    pub(crate) fn published(&mut self, now: Time, table: Arc<RouteTable>, due: &mut Vec<Due>) {
         let before = std::mem::replace(&mut self.table, Arc::clone(&table));
         self.checks.table(now, &before, &table);
         self.story.table(self.now, &before, &table);
@@ -402,7 +400,7 @@ impl World {
         }
     }
 
-    fn schedule(&mut self, due: Vec<Due>, answers: Vec<Answer>) {
+    pub(crate) fn schedule(&mut self, due: Vec<Due>, answers: Vec<Answer>) {
         let life = self.life;
         for (after, instance, step) in due {
             self.after(after, What::Process(life, instance, step));
@@ -439,225 +437,7 @@ impl World {
         }
     }
 
-    pub(crate) fn answer(&mut self, request: u32, how: &'static str) {
-        let place = &mut self.requests[request as usize].1;
-        if let Place::Done(before) = *place {
-            return self.fail("one-answer", format!("request {request} is answered twice: {before}, {how}"));
-        }
-        *place = Place::Done(how);
-        let service = self.requests[request as usize].0.service;
-        self.story.line(self.now, || format!("request {request} of s{}: {how}", service.0));
-        if self.probes.contains(&request) && how != "served" {
-            self.fail(
-                "recovers",
-                format!(
-                    "request {request} of s{}, minutes after the last fault, is not served: {how}",
-                    service.0
-                ),
-            );
-        }
-    }
-
-    fn arrive(&mut self, request: u32) {
-        let (what, _) = self.requests[request as usize];
-        if !self.sites[what.router].up || self.closing {
-            self.requests[request as usize].1 = Place::Done("not accepted");
-            return;
-        }
-        self.story.line(self.now, || format!("request {request} of s{} by u{:x}", what.service.0, what.user));
-        self.after(what.patience, What::GiveUp(request));
-        let now = self.clock.now(self.now);
-        let mut did = Vec::new();
-        let user = UserKey(what.user);
-        self.sites[what.router].router.admit(request, what.service, user, now, &mut did);
-        self.apply(what.router, did);
-    }
-
-    fn give_up(&mut self, request: u32) {
-        let (what, place) = self.requests[request as usize];
-        let mut did = Vec::new();
-        let now = self.clock.now(self.now);
-        let router = &mut self.sites[what.router].router;
-        match place {
-            Place::Held => router.abandon(request, what.service, &mut did),
-            Place::At(instance) => {
-                if let Some(process) = self.backend.processes.get_mut(&instance) {
-                    process.requests.remove(&request);
-                }
-                router.release(what.service, instance, None, now, &mut did);
-            }
-            Place::Coming | Place::Done(_) => return,
-        }
-        self.answer(request, "client gone");
-        self.apply(what.router, did);
-    }
-
-    fn hold_timeout(&mut self, request: u32) {
-        let (what, place) = self.requests[request as usize];
-        if place != Place::Held {
-            return;
-        }
-        let mut did = Vec::new();
-        self.sites[what.router].router.abandon(request, what.service, &mut did);
-        self.answer(request, "held too long");
-        self.apply(what.router, did);
-    }
-
-    fn finish(&mut self, request: u32, instance: InstanceId) {
-        let (what, place) = self.requests[request as usize];
-        let Some(process) = self.backend.processes.get_mut(&instance) else { return };
-        if place != Place::At(instance) || process.hung {
-            return;
-        }
-        process.requests.remove(&request);
-        self.answer(request, "served");
-        let now = self.clock.now(self.now);
-        let mut did = Vec::new();
-        let router = &mut self.sites[what.router].router;
-        router.release(what.service, instance, Some(what.takes), now, &mut did);
-        self.apply(what.router, did);
-    }
-
-    /// Looks whether an instance that took no connection does by now.
-    fn probe(&mut self, site: usize, service: ServiceId, instance: InstanceId) {
-        if !self.sites[site].router.shuns(service, instance) {
-            return;
-        }
-        if self.backend.processes.get(&instance).is_some_and(|p| p.accepts) {
-            let mut did = Vec::new();
-            let now = self.clock.now(self.now);
-            self.sites[site].router.welcome(service, instance, now, &mut did);
-            self.apply(site, did);
-        } else {
-            self.after(Span::from_secs(1), What::Probe(site, service, instance));
-        }
-    }
-
-    /// What a router did, and what that leads to at once.
-    pub(crate) fn apply(&mut self, site: usize, did: Vec<Did>) {
-        let mut open: VecDeque<Did> = did.into();
-        while let Some(did) = open.pop_front() {
-            match did {
-                Did::Told(event) => self.send_up(site, event),
-                Did::Refused { request, why } => self.answer(request, why),
-                Did::Held { request } => {
-                    self.requests[request as usize].1 = Place::Held;
-                    let (what, _) = self.requests[request as usize];
-                    let timeout = self.setting.services[what.service.0 as usize].hold.timeout;
-                    self.at(BEGAN + what.at + timeout, What::HoldTimeout(request));
-                    self.story.line(self.now, || format!("request {request} is held"));
-                }
-                Did::Sent { request, instance } => self.sent(site, request, instance, &mut open),
-            }
-        }
-        self.want_batch(site);
-    }
-
-    fn sent(&mut self, site: usize, request: u32, instance: InstanceId, open: &mut VecDeque<Did>) {
-        let (what, _) = self.requests[request as usize];
-        let now = self.clock.now(self.now);
-        if let Some(process) = self.backend.processes.get_mut(&instance).filter(|p| p.accepts) {
-            process.requests.insert(request);
-            self.requests[request as usize].1 = Place::At(instance);
-            self.story.line(self.now, || format!("request {request} goes to {instance}"));
-            return self.after(what.takes, What::Finish(request, instance));
-        }
-        self.story.line(self.now, || format!("request {request}: {instance} takes no connection"));
-        let mut did = Vec::new();
-        let router = &mut self.sites[site].router;
-        router.put_back(request, what.service, instance, UserKey(what.user), now, &mut did);
-        if router.shuns(what.service, instance) {
-            self.after(Span::from_millis(100), What::Probe(site, what.service, instance));
-        }
-        for did in did.into_iter().rev() {
-            open.push_front(did);
-        }
-    }
-
-    fn want_batch(&mut self, site: usize) {
-        let s = &mut self.sites[site];
-        if s.router.has_news() && !s.batch_due {
-            s.batch_due = true;
-            self.after(Span::from_millis(20), What::Batch(site));
-        }
-    }
-
-    fn late(&mut self) -> u64 {
-        match self.faults.strikes(Fault::RouterLate) {
-            true => self.faults.how(Fault::RouterLate).between(10_000, 3_000_000),
-            false => 0,
-        }
-    }
-
-    pub(crate) fn send_up(&mut self, site: usize, event: Event) {
-        if !self.sites[site].connected {
-            return;
-        }
-        let after = self.delays.between(10, 500) + self.late();
-        let s = &mut self.sites[site];
-        s.control_clear = s.control_clear.max(self.now + Span(after));
-        let (at, epoch) = (s.control_clear, s.epoch);
-        self.at(at, What::Up(site, epoch, event));
-    }
-
-    fn batch(&mut self, site: usize) {
-        self.sites[site].batch_due = false;
-        if !self.sites[site].connected {
-            return;
-        }
-        let room = !self.faults.strikes(Fault::LearningLost);
-        if let Some(traffic) = self.sites[site].router.batch(room) {
-            let after = self.delays.between(10, 500) + self.late();
-            let s = &mut self.sites[site];
-            // Control goes first, whenever it was sent.
-            s.traffic_clear = s.traffic_clear.max(s.control_clear).max(self.now + Span(after));
-            let (at, epoch) = (s.traffic_clear, s.epoch);
-            self.at(at, What::Up(site, epoch, Event::Traffic(traffic)));
-        }
-        self.want_batch(site);
-    }
-
-    fn up(&mut self, site: usize, epoch: u32, event: Event) {
-        let s = &self.sites[site];
-        if s.epoch == epoch && (s.connected || s.joined) {
-            self.tell(&event);
-        }
-    }
-
-    fn send_table(&mut self, site: usize, table: Arc<RouteTable>) {
-        if !self.sites[site].connected {
-            return;
-        }
-        if self.setting.separate_routers == 0 {
-            let epoch = self.sites[site].epoch;
-            return self.after(Span::ZERO, What::Table(site, epoch, table));
-        }
-        let after = self.delays.between(10, 500) + self.late();
-        let s = &mut self.sites[site];
-        s.tables_clear = s.tables_clear.max(self.now + Span(after));
-        let (at, epoch) = (s.tables_clear, s.epoch);
-        self.at(at, What::Table(site, epoch, table));
-    }
-
-    fn table_arrives(&mut self, site: usize, epoch: u32, table: &RouteTable) {
-        let now = self.clock.now(self.now);
-        let s = &mut self.sites[site];
-        if s.epoch != epoch || !s.connected {
-            return;
-        }
-        let mut did = Vec::new();
-        let older = s.router.generation;
-        if !s.router.table(table, now, &mut did) {
-            let what = format!(
-                "{} has a table of generation {older} and refuses the engine's newest, {}",
-                s.router.id, table.generation
-            );
-            return self.fail("table-obeyed", what);
-        }
-        self.apply(site, did);
-    }
-
-    fn cut_off(&mut self, site: usize) {
+    pub(crate) fn cut_off(&mut self, site: usize) {
         let s = &mut self.sites[site];
         if !s.connected {
             return;
@@ -671,7 +451,7 @@ impl World {
         self.after(Span(later), What::Connect(site, epoch));
     }
 
-    fn lease_over(&mut self, site: usize, epoch: u32) {
+    pub(crate) fn lease_over(&mut self, site: usize, epoch: u32) {
         let s = &self.sites[site];
         if s.epoch == epoch && s.joined {
             let id = s.router.id;
@@ -692,100 +472,12 @@ impl World {
         self.apply(site, did);
     }
 
-    /// Faults that strike at a time of their own.
-    fn chance(&mut self) {
-        let span = self.setting.lasts.0 / CHANCES;
-        let when = |faults: &mut Faults, fault: Fault| {
-            let struck = faults.strikes(fault);
-            struck.then(|| Span(faults.how(fault).below(span)))
-        };
-        if self.setting.separate_routers > 0
-            && let Some(at) = when(&mut self.faults, Fault::LeaseEnds)
-        {
-            let site = self.faults.how(Fault::LeaseEnds).below(self.sites.len() as u64) as usize;
-            self.after(at, What::CutOff(site));
-        }
-        if self.faults.strikes(Fault::DiskFull) {
-            self.with_disk(|disk| disk.full = true);
-            let later = self.faults.how(Fault::DiskFull).below(120_000_000);
-            self.after(Span(later), What::DiskHeals);
-        }
-        if self.faults.strikes(Fault::DiskSlow) {
-            let latency = self.faults.how(Fault::DiskSlow).between(10_000, 5_000_000);
-            self.with_disk(|disk| disk.latency_us = latency);
-            let later = self.faults.how(Fault::DiskSlow).below(120_000_000);
-            self.after(Span(later), What::DiskHeals);
-        }
-        if self.faults.strikes(Fault::ClockJumps) {
-            let by = self.faults.how(Fault::ClockJumps).between(0, 7_200_000_000) as i64 - 3_600_000_000;
-            self.wall_ahead_us += by;
-            self.story.line(self.now, || format!("the wall clock jumps by {} s", by / 1_000_000));
-        }
-        if self.engine.is_some() && self.faults.strikes(Fault::Killed) {
-            lives::kill(self);
-        }
-    }
-
-    /// A person changes a service, asks for a number of instances, or takes a service out for a while.
-    fn change(&mut self) {
-        if self.engine.is_none() {
-            return;
-        }
-        let at = self.changes.below(self.setting.services.len() as u64) as usize;
-        let spec = Arc::clone(&self.setting.services[at]);
-        match self.changes.below(3) {
-            0 => {
-                let instances = Some(self.changes.below(4) as u32);
-                let until = self.clock.now(self.now) + Span(self.changes.below(900_000_000));
-                self.tell(&Event::Override { service: spec.id, order: Override { instances, until } });
-            }
-            1 => {
-                let mut other = ServiceSpec::clone(&spec);
-                other.min = self.changes.below(3) as u32;
-                other.max = [1, 3, u32::MAX][self.changes.below(3) as usize].max(other.min);
-                other.resources.memory_bytes = self.changes.between(1, 4) * 128_000_000;
-                other.drain_timeout = Span::from_secs(self.changes.between(1, 30));
-                other.concurrency = self.changes.below(3) as u32;
-                self.tell(&Event::Service(Arc::new(other)));
-            }
-            _ => {
-                self.tell(&Event::ServiceGone(spec.id));
-                let later = self.changes.between(1_000_000, 300_000_000);
-                self.after(Span(later), What::Back(at));
-            }
-        }
-    }
-
-    /// A service is as it was.
-    fn back(&mut self, at: usize) {
-        let spec = Arc::clone(&self.setting.services[at]);
-        self.tell(&Event::Override { service: spec.id, order: Override { instances: None, until: Time(0) } });
-        self.tell(&Event::Service(spec));
-    }
-
-    fn heal(&mut self) {
-        self.story.line(self.now, || "no more faults".to_owned());
-        for at in 0..self.setting.services.len() {
-            self.back(at);
-        }
-        self.faults.heal();
-        self.with_disk(|disk| (disk.full, disk.latency_us) = (false, 0));
-        let sick: Vec<InstanceId> =
-            self.backend.processes.iter().filter(|p| p.1.hung).map(|p| *p.0).collect();
-        for instance in sick {
-            self.process(instance, Step::Die);
-        }
-        for process in self.backend.processes.values_mut() {
-            process.accepts = true;
-        }
-    }
-
-    fn shut_down(&mut self) {
+    pub(crate) fn shut_down(&mut self) {
         self.closing = true;
         self.tell(&Event::ShutDown);
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let alive: Vec<String> = self
             .backend
             .processes
