@@ -46,8 +46,6 @@ impl<P: Policy> Core<P> {
         if let Some(s) = self.get_mut(service) {
             s.backoff_until = Time::default();
         }
-        // Who is held for want of room may find this one idle.
-        self.held_again = true;
         self.publish(service, actions);
         self.mark(service);
     }
