@@ -191,6 +191,10 @@ impl<P: Policy> Core<P> {
         told: Generation,
         actions: &mut Vec<Action>,
     ) {
+        // Its last load may never be told: the router has forgotten the instance, also when it is brought back.
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.in_flight.retain(|flight| flight.0 != router);
+        }
         let any_generation = self.is_canary(Canary::OldGeneration);
         if let Some(Instance { state: State::Draining { generation, quiesced, .. }, .. }) =
             self.instances.get_mut(&id)

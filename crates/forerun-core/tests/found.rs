@@ -84,3 +84,20 @@ fn a_new_life_without_the_journals_end_has_newer_tables_than_the_old_one() {
     new.at(60, Event::Began);
     assert!(generation(&new.actions) > generation(&old.actions));
 }
+
+#[test]
+fn an_instance_that_quiesced_and_was_brought_back_is_idle() {
+    let mut story = Story::begin(&spec(30));
+    story.at(2, waiting(1));
+    let instance = InstanceId(1);
+    let address = ([127, 0, 0, 1], 1).into();
+    story.at(3, Event::Ready { instance, address, took: Span::from_secs(1) });
+    let last_used = Time(3_000_000);
+    let instances = vec![InstanceLoad { instance, in_flight: 1, last_used }];
+    story.at(4, Event::Traffic(Traffic { router: ROUTER, instances, ..Traffic::default() }));
+    let generation = Generation(u64::MAX);
+    story.at(5, Event::Quiesced { router: ROUTER, instance, generation });
+    let in_flight: Vec<u32> = story.core.services().flat_map(|s| s.instances).map(|i| i.in_flight).collect();
+    // Its router had forgotten it, and would never have said that its last request ended.
+    assert_eq!(in_flight, [0]);
+}
