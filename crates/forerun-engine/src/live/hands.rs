@@ -43,21 +43,15 @@ impl Backends for LiveBackends {
     }
 
     fn stop(&mut self, order: StopOrder) {
-        match self.owners.get(&order.instance) {
-            Some(backend) => {
-                if let Err(error) = backend.stop(order) {
-                    tracing::warn!(%error, instance = %order.instance, "a stop order was refused");
-                }
-            }
-            // One that none of them has is answered as gone, by the one that is sure of it.
-            None => match self.by_name.values().find(|b| b.running().contains(&order.instance)) {
-                Some(backend) => {
-                    if let Err(error) = backend.stop(order) {
-                        tracing::warn!(%error, instance = %order.instance, "a stop order was refused");
-                    }
-                }
-                None => (self.sink)(Event::Stopped { instance: order.instance }),
-            },
+        let has = |b: &&Arc<dyn Backend>| b.running().contains(&order.instance);
+        let owner = self.owners.get(&order.instance).or_else(|| self.by_name.values().find(has));
+        let Some(backend) = owner else {
+            // None of them has it: it is gone.
+            (self.sink)(Event::Stopped { instance: order.instance });
+            return;
+        };
+        if let Err(error) = backend.stop(order) {
+            tracing::warn!(%error, instance = %order.instance, "a stop order was refused");
         }
     }
 }
