@@ -42,6 +42,8 @@ pub(crate) struct Checks {
     /// Services as they are described now, and until when a person's word stands for them.
     services: BTreeMap<ServiceId, Arc<ServiceSpec>>,
     told_what: BTreeMap<ServiceId, Time>,
+    /// The longest that any word so far could stand: a life whose journal lost the last one goes by one before it.
+    told_longest: BTreeMap<ServiceId, Time>,
     closing: bool,
 }
 
@@ -61,6 +63,7 @@ impl Checks {
             site: setting.site.clone(),
             services: BTreeMap::new(),
             told_what: BTreeMap::new(),
+            told_longest: BTreeMap::new(),
             closing: false,
         }
     }
@@ -95,6 +98,7 @@ impl Checks {
                 self.starved_since.clear();
                 self.users.clear();
                 self.services.clear();
+                self.told_what.clone_from(&self.told_longest);
             }
             Event::ShutDown => self.closing = true,
             Event::Service(spec) => {
@@ -106,7 +110,10 @@ impl Checks {
                 self.services.remove(service);
             }
             Event::Override { service, order } => {
-                self.told_what.insert(*service, if order.instances.is_some() { order.until } else { now });
+                let until = if order.instances.is_some() { order.until } else { now };
+                self.told_what.insert(*service, until);
+                let longest = self.told_longest.entry(*service).or_insert(until);
+                *longest = until.max(*longest);
             }
             Event::RouterLeft(router) => self.told.retain(|key, _| key.0 != *router),
             Event::Waiting { router, service, waiting, .. }
