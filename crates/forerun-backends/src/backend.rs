@@ -70,8 +70,12 @@ pub enum SetupError {
 ///
 /// Events for an accepted start, in order:
 /// - exactly one of `Ready`, `StartFailed` or `Stopped` ends the start;
-/// - after `Ready`, `InstanceUsage` any number of times, then exactly one of `Died` or `Stopped`;
-/// - after `StartFailed`, `Died` and `Stopped` the instance is known to be gone, with all its processes.
+/// - after `Ready`, `InstanceUsage` any number of times, then exactly one of `Died`, `Stopped`, `StoppedByHand` or
+///   `Completed`;
+/// - after each of those and `StartFailed` the instance is known to be gone, with all its processes (a container
+///   that is the user's own is there still, and does not run);
+/// - each accepted pause, resume and specialise is followed by `Paused`, `Resumed` or `Specialised`, by `NotChanged`,
+///   or by the instance's end.
 ///
 /// Orders never block. A repeated order for the same instance changes nothing, also after the instance's end. A
 /// stop for an instance that the backend never had is answered with `Stopped`, and a start that comes after it
@@ -106,18 +110,33 @@ pub trait Backend: Send + Sync {
         Err(OrderError::Unsupported { backend: self.name(), what: "resume instances" })
     }
 
-    /// Gives a generic instance to a key, for good.
+    /// Gives a generic instance to the key of a variant (`order.spec.variant`), for good.
     ///
     /// # Errors
     /// `Unsupported` unless `capabilities().specialise`.
-    fn specialise(
-        &self,
-        _instance: InstanceId,
-        _generation: Generation,
-        _key: &str,
-    ) -> Result<(), OrderError> {
+    fn specialise(&self, _order: StartOrder) -> Result<(), OrderError> {
         Err(OrderError::Unsupported { backend: self.name(), what: "specialise instances" })
     }
+
+    /// From now on, what was told as `Found` with this handle is the order's instance. `Ready` or `Paused` does not
+    /// follow; `Died`, `Stopped` and usage do.
+    ///
+    /// # Errors
+    /// `Unsupported` unless `capabilities().adopt`.
+    fn adopt(&self, _order: StartOrder, _handle: &str) -> Result<(), OrderError> {
+        Err(OrderError::Unsupported { backend: self.name(), what: "adopt instances" })
+    }
+
+    /// Asks by the order's `spec.busy` whether an instance is busy; `BusyAnswer` follows within a few seconds.
+    ///
+    /// # Errors
+    /// `Unsupported` where the backend has no such probe.
+    fn ask_busy(&self, _order: StartOrder) -> Result<(), OrderError> {
+        Err(OrderError::Unsupported { backend: self.name(), what: "ask whether an instance is busy" })
+    }
+
+    /// The services of this backend, as they are now: what is found is told by their ids.
+    fn know(&self, _services: &[Arc<ServiceSpec>]) {}
 
     /// Every instance from the order to start it until it is known to be gone, in order of id.
     fn running(&self) -> Vec<InstanceId>;

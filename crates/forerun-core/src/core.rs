@@ -220,15 +220,12 @@ impl<P: Policy> Core<P> {
             Event::Quiesced { router, instance, generation } => {
                 self.quiesced(*router, *instance, *generation, actions);
             }
-            Event::RouterJoined(router) => {
-                if !self.routers.contains(router) {
-                    self.routers.push(*router);
-                }
-            }
+            Event::RouterJoined(router) => self.router_joined(*router),
             Event::RouterLeft(router) => self.router_left(*router, actions),
             Event::ClockJumped { .. } => {}
             Event::Forget(user) => self.policy.forget(*user),
             Event::ShutDown => self.shut_down(),
+            _ => {}
         }
         // Room that has come goes to those who wait for it before anyone else may take it.
         self.serve_short(actions);
@@ -236,6 +233,12 @@ impl<P: Policy> Core<P> {
         if self.closing && !self.finished && self.instances.is_empty() {
             self.finished = true;
             actions.push(Action::Finished);
+        }
+    }
+
+    fn router_joined(&mut self, router: RouterId) {
+        if !self.routers.contains(&router) {
+            self.routers.push(router);
         }
     }
 

@@ -80,6 +80,7 @@ impl<P: Policy> World<P> {
                 }
             }
             Action::Finished => self.log.push("finished".to_owned()),
+            other => self.log.push(format!("{other:?}")),
         }
     }
 

@@ -102,7 +102,7 @@ impl Meter {
                 (running.service, "stop", reason)
             }
             Action::Want { service, reason, .. } => (*service, "want", reason),
-            Action::Route { .. } | Action::Finished => return,
+            _ => return,
         };
         let totals = self.services.entry(service).or_default();
         *totals.decisions.entry((label, reason.label())).or_default() += 1;

@@ -247,6 +247,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
                 self.route(*generation, *service, route.as_ref());
             }
             Action::Finished => self.finished = true,
+            _ => {}
         }
     }
 

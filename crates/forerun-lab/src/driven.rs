@@ -232,7 +232,8 @@ impl Fleet {
             Action::Start { instance, service, .. } => self.start(instance, service),
             Action::Stop { instance, .. } => self.stop(instance),
             Action::Route { generation, service, route } => self.route(generation, service, route),
-            Action::Finished => {}
+            // Modelled instances are started and stopped.
+            _ => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! What goes into the decision core and what comes out of it.
 
 use crate::{
-    Generation, InstanceId, Override, RouterId, ServiceId, ServiceRoute, ServiceSpec, SiteId, SiteSpec, Span,
-    Time, Traffic, UserKey,
+    Generation, InstanceId, Mode, Override, RouterId, ServiceId, ServiceRoute, ServiceSpec, SiteId, SiteSpec,
+    Span, Time, Traffic, UserKey,
 };
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -95,6 +95,77 @@ pub enum Event {
     Forget(UserKey),
     /// Stop everything and start nothing more.
     ShutDown,
+    /// A backend has something of a service that runs, or is frozen, and that no order of this life made: it was
+    /// there before, or a person started it. The core answers with [`Action::Adopt`].
+    Found {
+        service: ServiceId,
+        /// The backend's own name for it.
+        handle: String,
+        /// The instance that it was in an earlier life of this installation.
+        was: Option<InstanceId>,
+        address: SocketAddr,
+        paused: bool,
+    },
+    Paused {
+        instance: InstanceId,
+    },
+    /// A frozen instance takes requests again.
+    Resumed {
+        instance: InstanceId,
+        took: Span,
+    },
+    /// A pause, a resume or a change for a key was not carried out; the instance is what it was.
+    NotChanged {
+        instance: InstanceId,
+        why: String,
+    },
+    /// A generic instance is its key's.
+    Specialised {
+        instance: InstanceId,
+        took: Span,
+    },
+    /// A person stopped, past Forerun, what a service's instance ran in: it stays stopped until a person starts it
+    /// or tells Forerun to.
+    StoppedByHand {
+        instance: InstanceId,
+        why: String,
+    },
+    /// An instance ended by itself as it was meant to (exit code 0, and not to be restarted).
+    Completed {
+        instance: InstanceId,
+    },
+    /// What a start is at, for those who wait: `pulling 40%`.
+    Progress {
+        instance: InstanceId,
+        what: String,
+    },
+    /// Whether an instance that is to be stopped may be; the answer to [`Action::AskBusy`].
+    BusyAnswer {
+        instance: InstanceId,
+        busy: bool,
+        why: String,
+    },
+    /// A person's word on how far Forerun goes with a service; `None` takes it back.
+    ModeTold {
+        service: ServiceId,
+        mode: Option<Mode>,
+    },
+    /// Bytes over the network and to and from disks since an instance's start, beside [`Event::InstanceUsage`].
+    InstanceTraffic {
+        instance: InstanceId,
+        network_bytes: u64,
+        storage_bytes: u64,
+    },
+    /// A router has met a key of a service that specialises, and knows no variant for it.
+    KeySeen {
+        service: ServiceId,
+        key: String,
+    },
+    /// A service's own container, or whatever it runs in, is there and stopped; or is not there any more.
+    OwnState {
+        service: ServiceId,
+        there: bool,
+    },
 }
 
 /// Why an instance is wanted or not, in numbers that a person can check.
@@ -157,7 +228,12 @@ pub enum StopWhy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// From now on the plan wants so many instances of a service, busy ones included.
-    Want { service: ServiceId, site: SiteId, instances: u32, reason: Reason },
+    Want {
+        service: ServiceId,
+        site: SiteId,
+        instances: u32,
+        reason: Reason,
+    },
     /// The instance id is the idempotency key: a second order for it changes nothing.
     Start {
         instance: InstanceId,
@@ -168,11 +244,52 @@ pub enum Action {
         reason: Reason,
     },
     /// End an instance: TERM, then KILL when `grace` is over.
-    Stop { instance: InstanceId, generation: Generation, grace: Span, why: StopWhy, reason: Reason },
+    Stop {
+        instance: InstanceId,
+        generation: Generation,
+        grace: Span,
+        why: StopWhy,
+        reason: Reason,
+    },
     /// The route table's entry for a service from this generation on; `None` takes it out.
-    Route { generation: Generation, service: ServiceId, route: Option<Arc<ServiceRoute>> },
+    Route {
+        generation: Generation,
+        service: ServiceId,
+        route: Option<Arc<ServiceRoute>>,
+    },
     /// Everything has stopped after [`Event::ShutDown`].
     Finished,
+    /// What the backend found is this instance from now on.
+    Adopt {
+        instance: InstanceId,
+        generation: Generation,
+        service: ServiceId,
+        handle: String,
+        spec: Arc<ServiceSpec>,
+    },
+    Pause {
+        instance: InstanceId,
+        generation: Generation,
+        reason: Reason,
+    },
+    Resume {
+        instance: InstanceId,
+        generation: Generation,
+        reason: Reason,
+    },
+    /// Make a generic instance its variant's, for good.
+    Specialise {
+        instance: InstanceId,
+        generation: Generation,
+        spec: Arc<ServiceSpec>,
+        reason: Reason,
+    },
+    /// Ask whether an instance is busy, before it is stopped.
+    AskBusy {
+        instance: InstanceId,
+        generation: Generation,
+        spec: Arc<ServiceSpec>,
+    },
 }
 
 /// No plan offers so much.
@@ -253,6 +370,19 @@ impl Event {
             Event::ClockJumped { .. } => "clock_jumped",
             Event::Forget(_) => "forget",
             Event::ShutDown => "shut_down",
+            Event::Found { .. } => "found",
+            Event::Paused { .. } => "paused",
+            Event::Resumed { .. } => "resumed",
+            Event::NotChanged { .. } => "not_changed",
+            Event::Specialised { .. } => "specialised",
+            Event::StoppedByHand { .. } => "stopped_by_hand",
+            Event::Completed { .. } => "completed",
+            Event::Progress { .. } => "progress",
+            Event::BusyAnswer { .. } => "busy_answer",
+            Event::ModeTold { .. } => "mode_told",
+            Event::InstanceTraffic { .. } => "instance_traffic",
+            Event::KeySeen { .. } => "key_seen",
+            Event::OwnState { .. } => "own_state",
         }
     }
 }

@@ -22,6 +22,165 @@ pub enum Launch {
     Process { command: Vec<String>, env: BTreeMap<String, String>, folder: Option<String> },
     /// Modelled by the lab: ready so long after the order.
     Modelled,
+    /// A container of an engine.
+    Container(Container),
+    /// Shell lines that start, stop and ask for something that Forerun does not run itself.
+    Command(Lines),
+}
+
+/// How a container is made, or which one is the user's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Which engine, by the name of its site; empty is the only one.
+    pub engine: String,
+    /// The user's own container by name, which is the first instance and which more are cloned from. Without one,
+    /// all are made from `image`.
+    pub own: Option<String>,
+    pub image: String,
+    /// Instead of the image's own command, unless empty.
+    pub command: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    /// `SOURCE:TARGET[:ro]`.
+    pub mounts: Vec<String>,
+    /// Networks to join, by name.
+    pub networks: Vec<String>,
+    /// What `restart:` says of the user's own container: `no`, `always`, `unless-stopped`, `on-failure`.
+    pub restart: String,
+}
+
+/// Shell lines; `FORERUN_INSTANCE`, `FORERUN_SERVICE` and `PORT` stand in their environment. Exit 0 is yes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines {
+    pub start: String,
+    pub stop: String,
+    /// Whether it runs; asked now and then. Empty: as long as nobody stopped it.
+    pub state: String,
+    /// Whether it is ready; empty leaves that to `ready`.
+    pub ready: String,
+    /// Where requests go: host and port.
+    pub address: String,
+    pub env: BTreeMap<String, String>,
+    pub folder: Option<String>,
+}
+
+/// Another service that has to be there first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    pub service: String,
+    pub until: DependsUntil,
+}
+
+/// What a dependency must have reached before the start of what depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DependsUntil {
+    /// Its start has been ordered.
+    Started,
+    #[default]
+    Ready,
+    /// It has ended with exit code 0, now or at any time before.
+    Completed,
+}
+
+/// What an instance specialised for a key gets; `{key}` is replaced in texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Specialise {
+    pub by: KeyFrom,
+    /// The only keys, or empty for those that requests bring.
+    pub keys: Vec<String>,
+    /// Distinct keys that live at a time.
+    pub keys_max: u32,
+    pub env: BTreeMap<String, String>,
+    pub args: Vec<String>,
+    /// Path in the instance, and its content.
+    pub files: BTreeMap<String, String>,
+    pub mounts: Vec<String>,
+    /// Paths that are requested of the instance before it counts as ready.
+    pub preload: Vec<String>,
+    /// How a running generic instance becomes a key's; `None`: only a start makes one.
+    pub hook: Option<Hook>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hook {
+    /// A POST of this path at the instance's port answers 2xx.
+    Http { path: String },
+    /// A command in the instance exits with 0. A process gets it run beside it, with `PORT` and `FORERUN_KEY`.
+    Command(Vec<String>),
+}
+
+/// Where a request's key stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyFrom {
+    #[default]
+    User,
+    Group,
+    Tenant,
+    Header(String),
+    /// Segment of the path, from 0.
+    Path(u32),
+}
+
+/// A service that stands for another one's instances of one key. Requests reach it through its parent's route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variant {
+    pub of: ServiceId,
+    pub key: String,
+}
+
+/// Which requests neither wake a service nor count as a person's activity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WakeRules {
+    /// In addition to Forerun's own list, unless `defaults` is off.
+    pub methods: Vec<String>,
+    /// Path prefixes that end at a segment.
+    pub paths: Vec<String>,
+    /// Parts of a user agent's name, lower case.
+    pub agents: Vec<String>,
+    /// Networks, as `10.0.0.0/8`.
+    pub addresses: Vec<String>,
+    /// Whether Forerun's own list of probes, bots and prefetches is left out.
+    pub no_defaults: bool,
+    /// Status that a sleeping service's probe gets; 0 is 200.
+    pub asleep_status: u16,
+    /// Wakes that one client address may cause a minute; 0 is any number.
+    pub per_minute: u32,
+}
+
+/// Asked before a stop: a service that says that it is busy is left alone. No answer is busy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Busy {
+    /// A GET of this path; with a pointer (RFC 6901), busy when what stands there in the JSON is not null, false, 0,
+    /// empty; without one, busy unless it answers 204 or 404.
+    Http { path: String, pointer: Option<String> },
+    /// Exit 0 is busy.
+    Command(Vec<String>),
+    /// CPU over the last seconds above this, in thousandths of a core.
+    Cpu { milli: u64 },
+    /// Network over the last seconds above this, in bytes a second.
+    Network { bytes_per_s: u64 },
+}
+
+/// What a client sees while its request waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HoldStyle {
+    /// A person's browser that goes to a page gets a waiting page; everything else is held.
+    Auto,
+    /// Everything is held.
+    #[default]
+    Wait,
+    /// Everything gets the page.
+    Page,
+}
+
+/// Who may wake a service: asked before a request counts as anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Auth {
+    /// A GET of this URL with the request's own head answers 2xx; anything else is the client's answer.
+    Forward { url: String },
+    /// User, and blake3 of the password in hexadecimal.
+    Basic { users: BTreeMap<String, String> },
+    /// `Authorization: Bearer`, as blake3 in hexadecimal.
+    Token { hashes: Vec<String> },
 }
 
 /// When an instance counts as ready.
@@ -169,6 +328,25 @@ pub struct ServiceSpec {
     /// The grain at which load is learned: gaps shorter than this need not be told apart finely. Zero lets
     /// Forerun take it from the start time.
     pub grain: Span,
+    pub depends_on: Vec<Dependency>,
+    pub specialise: Option<Specialise>,
+    pub variant: Option<Variant>,
+    pub wake: WakeRules,
+    pub busy: Option<Busy>,
+    /// The longest that `busy` puts a stop off.
+    pub busy_max: Span,
+    /// An instance is kept at least so long after its last use.
+    pub keep_at_least: Span,
+    /// Services, or groups of them, that do not run while this one does.
+    pub excludes: Vec<String>,
+    pub hold_style: HoldStyle,
+    pub auth: Option<Auth>,
+    /// Instances may be frozen instead of stopped, where the backend can.
+    pub pausable: bool,
+    /// How long after it is ready an instance is left alone before requests go there.
+    pub settle: Span,
+    /// Found by itself and not written by a person in a file.
+    pub found: bool,
 }
 
 impl ServiceSpec {
@@ -198,6 +376,19 @@ impl ServiceSpec {
             user: UserFrom::default(),
             hold: HoldLimits::default(),
             grain: Span::ZERO,
+            depends_on: Vec::new(),
+            specialise: None,
+            variant: None,
+            wake: WakeRules::default(),
+            busy: None,
+            busy_max: Span::from_secs(24 * 3_600),
+            keep_at_least: Span::ZERO,
+            excludes: Vec::new(),
+            hold_style: HoldStyle::default(),
+            auth: None,
+            pausable: false,
+            settle: Span::ZERO,
+            found: false,
         }
     }
 

@@ -249,7 +249,7 @@ fn prepare<'a>(
     }
     let path = match &spec.launch {
         Launch::Process { env, .. } => env.get("PATH").map(String::as_str),
-        Launch::Modelled => None,
+        _ => None,
     };
     Ok((prepared, CommandText { program, folder: folder.as_deref(), path }))
 }

@@ -70,7 +70,9 @@ pub(crate) fn what_it_cannot_do(world: &dyn World) {
     let unsupported = |result| matches!(result, Err(OrderError::Unsupported { .. }));
     assert_eq!(unsupported(bench.backend().pause(instance, generation)), !can.pause);
     assert_eq!(unsupported(bench.backend().resume(instance, generation)), !can.pause);
-    assert_eq!(unsupported(bench.backend().specialise(instance, generation, "key")), !can.specialise);
+    let order = || StartOrder { instance, generation, spec: Arc::new(bench.spec(&[])) };
+    assert_eq!(unsupported(bench.backend().specialise(order())), !can.specialise);
+    assert_eq!(unsupported(bench.backend().adopt(order(), "none")), !can.adopt);
 }
 
 pub(crate) fn orders_do_not_wait(world: &dyn World) {

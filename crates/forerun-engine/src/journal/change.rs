@@ -143,7 +143,7 @@ impl Changes {
             Action::Stop { instance, why, reason, .. } => {
                 (*self.owners.get(instance)?, What::StopOrdered(*instance, *why), reason)
             }
-            Action::Route { .. } | Action::Finished => return None,
+            _ => return None,
         };
         Some(Change { service, what, reason: reason.sentence() })
     }

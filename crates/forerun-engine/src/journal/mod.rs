@@ -11,12 +11,14 @@
 //! | 3 | postcard: instant, hash, event | format 1 |
 //! | 4 | postcard: [`Scene`] | from format 2 |
 //! | 5 | length unpacked u32, then LZ4 of the core as postcard | from format 2 |
-//! | 6 | length unpacked u32, then LZ4 of [`Step`]s as postcard, one behind the other | from format 2 |
+//! | 6 | length unpacked u32, then LZ4 of [`Step`]s as postcard, one behind the other | format 2 |
+//! | 7 | the same; services are described in more words | from format 3 |
 //!
 //! A segment is read up to its last whole record: what a kill or a full disk tore off is counted, never guessed.
 
 mod change;
 mod history;
+mod old;
 mod read;
 mod record;
 mod replay;

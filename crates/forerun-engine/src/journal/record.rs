@@ -1,13 +1,14 @@
 //! Records of a journal and their bytes.
 
 use super::change::{Change, Scene};
+use super::old;
 use forerun_core::{AnyPolicy, Core};
 use forerun_types::{Action, Event, Time};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Raised whenever a record's bytes change their meaning.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// A body longer than this is damage, not a record.
 const BODY_MAX: usize = 1 << 30;
 /// LZ4 packs at most 255 bytes into one; a length beyond that is damage, and must not be allocated.
@@ -20,7 +21,9 @@ const KIND_PLAIN_SNAPSHOT: u8 = 2;
 const KIND_PLAIN_STEP: u8 = 3;
 const KIND_SCENE: u8 = 4;
 const KIND_SNAPSHOT: u8 = 5;
-const KIND_BLOCK: u8 = 6;
+/// Format 2: steps.
+const KIND_OLD_BLOCK: u8 = 6;
+const KIND_BLOCK: u8 = 7;
 
 /// First record of every segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,11 +158,11 @@ fn unpack(body: &[u8]) -> Result<Vec<u8>, Torn> {
     if plain.len() == length { Ok(plain) } else { Err(Torn::Damaged) }
 }
 
-fn steps(mut plain: &[u8]) -> Result<Vec<Step>, Torn> {
+fn steps<T: serde::de::DeserializeOwned + Into<Step>>(mut plain: &[u8]) -> Result<Vec<Step>, Torn> {
     let mut steps = Vec::new();
     while !plain.is_empty() {
-        let (step, rest) = postcard::take_from_bytes(plain).map_err(|_| Torn::Damaged)?;
-        steps.push(step);
+        let (step, rest) = postcard::take_from_bytes::<T>(plain).map_err(|_| Torn::Damaged)?;
+        steps.push(step.into());
         plain = rest;
     }
     Ok(steps)
@@ -185,10 +188,11 @@ pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), Torn> {
         KIND_PLAIN_SNAPSHOT => Record::Snapshot(Cow::Borrowed(rest)),
         KIND_SNAPSHOT => Record::Snapshot(Cow::Owned(unpack(rest)?)),
         KIND_PLAIN_STEP => {
-            let (now, actions_hash, event) = whole(rest).map_err(damaged)?;
-            Record::Steps(vec![Step { now, actions_hash, event, changes: Vec::new() }])
+            let step: old::PlainStep = whole(rest).map_err(damaged)?;
+            Record::Steps(vec![step.into()])
         }
-        KIND_BLOCK => Record::Steps(steps(&unpack(rest)?)?),
+        KIND_OLD_BLOCK => Record::Steps(steps::<old::BlockStep>(&unpack(rest)?)?),
+        KIND_BLOCK => Record::Steps(steps::<Step>(&unpack(rest)?)?),
         _ => return Err(Torn::Damaged),
     };
     Ok((record, length))
