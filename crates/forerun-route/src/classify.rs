@@ -29,7 +29,7 @@ impl Classifier {
     #[must_use]
     pub fn new(table: &RouteTable) -> Self {
         let mut classifier = Self::default();
-        for service in &table.services {
+        for service in table.services.iter().filter(|s| !s.spec.unrouted) {
             let rule = &service.spec.route;
             for host in &rule.hosts {
                 classifier.paths_of(host).add_all(&rule.paths, service.spec.id);
@@ -238,6 +238,15 @@ mod tests {
 
     fn some_host() -> impl Strategy<Value = String> {
         prop_oneof!["[ab]", "[ab]\\.[ab]", "[ab]\\.[ab]\\.[ab]"]
+    }
+
+    #[test]
+    fn what_is_there_for_others_only_takes_no_requests() {
+        let mut database = ServiceSpec::named(ServiceId(0), "db");
+        database.unrouted = true;
+        let route = ServiceRoute { spec: Arc::new(database), instances: Vec::new(), unavailable: None };
+        let table = RouteTable { generation: Generation(1), services: vec![Arc::new(route)] };
+        assert_eq!(Classifier::new(&table).classify("any.example", "/"), None);
     }
 
     proptest! {

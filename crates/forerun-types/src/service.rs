@@ -192,6 +192,10 @@ pub enum Readiness {
     Tcp,
     /// A line of its output contains this text.
     Log { text: String },
+    /// It runs: nothing is asked.
+    None,
+    /// The container's own health check says so; where it has none, the port accepts a connection.
+    Health,
 }
 
 /// Which requests are for a service. Empty lists match everything.
@@ -347,6 +351,8 @@ pub struct ServiceSpec {
     pub settle: Span,
     /// Found by itself and not written by a person in a file.
     pub found: bool,
+    /// Takes no requests, whatever `route` says: it is there for those that depend on it.
+    pub unrouted: bool,
 }
 
 impl ServiceSpec {
@@ -389,6 +395,7 @@ impl ServiceSpec {
             pausable: false,
             settle: Span::ZERO,
             found: false,
+            unrouted: false,
         }
     }
 

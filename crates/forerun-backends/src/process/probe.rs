@@ -43,8 +43,8 @@ impl Probe {
     pub(super) fn begin(ready: &Readiness, port: u16, attempt: u32, now: Instant) -> Option<Self> {
         let request = match ready {
             Readiness::Http { path } => Some(request(path, port)),
-            Readiness::Tcp => None,
-            Readiness::Log { .. } => return None,
+            Readiness::Tcp | Readiness::Health => None,
+            Readiness::Log { .. } | Readiness::None => return None,
         };
         let ipv6 = attempt % IPV6_EVERY == IPV6_EVERY - 1;
         let (family, address) = if ipv6 {

@@ -5,7 +5,7 @@ use crate::process::probe::{self, Probe, Verdict};
 use crate::process::run::{Outcome, Phase};
 use crate::process::spawn::Job;
 use crate::process::why;
-use forerun_types::{Event, InstanceId};
+use forerun_types::{Event, InstanceId, Readiness};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::process::Signal;
 use std::net::SocketAddr;
@@ -17,6 +17,10 @@ impl Keeper {
     pub(super) fn look(&mut self, serial: u64, now: Instant) {
         let Some(run) = self.runs.get_mut(&serial) else { return };
         let Phase::Starting { probe, probes, .. } = &mut run.phase else { return };
+        if run.spec.ready == Readiness::None {
+            let port = run.port;
+            return self.ready(serial, SocketAddr::from(([127, 0, 0, 1], port)));
+        }
         let attempt = *probes;
         *probes = probes.wrapping_add(1);
         let Some(mut fresh) = Probe::begin(&run.spec.ready, run.port, attempt, now) else {
