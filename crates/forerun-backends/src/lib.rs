@@ -8,6 +8,7 @@
 
 mod backend;
 pub mod fixture;
+pub mod hooks;
 mod ledger;
 mod output;
 pub mod process;

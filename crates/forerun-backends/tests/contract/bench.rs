@@ -33,7 +33,8 @@ pub(crate) struct Bench<'a> {
     events: Receiver<Event>,
     /// Events of other instances than the one that was asked for.
     aside: Mutex<Vec<Event>>,
-    usages: Mutex<Vec<Event>>,
+    /// Usage, traffic and progress, which may come at any time.
+    remarks: Mutex<Vec<Event>>,
     next: AtomicU64,
 }
 
@@ -54,7 +55,7 @@ impl<'a> Bench<'a> {
             tag: format!("{case}-{}-{number}", std::process::id()),
             events,
             aside: Mutex::default(),
-            usages: Mutex::default(),
+            remarks: Mutex::default(),
             next: AtomicU64::new(1),
         }
     }
@@ -122,7 +123,7 @@ impl<'a> Bench<'a> {
         why
     }
 
-    /// The next event of an instance but its usage.
+    /// The next event of an instance but its usage, traffic and progress.
     pub(crate) fn next(&self, instance: InstanceId) -> Event {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -132,7 +133,7 @@ impl<'a> Bench<'a> {
             }
             drop(aside);
             match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(event @ Event::InstanceUsage { .. }) => self.usages.lock().unwrap().push(event),
+                Ok(event) if is_remark(&event) => self.remarks.lock().unwrap().push(event),
                 Ok(event) => self.aside.lock().unwrap().push(event),
                 Err(error) => panic!("no event of {instance} ({error}); others: {:?}", self.aside),
             }
@@ -147,19 +148,20 @@ impl<'a> Bench<'a> {
                 Event::InstanceUsage { instance: of, memory_bytes, cpu } if of == instance => {
                     return (memory_bytes, cpu);
                 }
+                other if is_remark(&other) => {}
                 other => self.aside.lock().unwrap().push(other),
             }
         }
         panic!("no usage of {instance}");
     }
 
-    /// Nothing but usage comes for a while.
+    /// Nothing but usage and the like comes for a while.
     pub(crate) fn silent(&self, wait: Duration) {
         let until = Instant::now() + wait;
         assert!(self.aside.lock().unwrap().is_empty(), "{:?}", self.aside);
         loop {
             match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Event::InstanceUsage { .. }) => {}
+                Ok(event) if is_remark(&event) => {}
                 Ok(event) => panic!("{event:?} instead of silence"),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
@@ -182,13 +184,27 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// What is told beside the life of an instance.
+fn is_remark(event: &Event) -> bool {
+    matches!(event, Event::InstanceUsage { .. } | Event::InstanceTraffic { .. } | Event::Progress { .. })
+}
+
 fn instance_of(event: &Event) -> Option<InstanceId> {
     match event {
         Event::Ready { instance, .. }
         | Event::StartFailed { instance, .. }
         | Event::Died { instance, .. }
         | Event::Stopped { instance }
-        | Event::InstanceUsage { instance, .. } => Some(*instance),
+        | Event::InstanceUsage { instance, .. }
+        | Event::Paused { instance }
+        | Event::Resumed { instance, .. }
+        | Event::NotChanged { instance, .. }
+        | Event::Specialised { instance, .. }
+        | Event::StoppedByHand { instance, .. }
+        | Event::Completed { instance }
+        | Event::Progress { instance, .. }
+        | Event::BusyAnswer { instance, .. }
+        | Event::InstanceTraffic { instance, .. } => Some(*instance),
         _ => None,
     }
 }
