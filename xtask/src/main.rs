@@ -5,6 +5,7 @@
 mod agreement;
 mod bench;
 mod cargo;
+mod docker;
 mod kill;
 mod lint;
 mod process;
@@ -18,7 +19,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask test [--only STAGE,...] [--list] [--cold]
        cargo xtask bench NAME... [--json]
-       cargo xtask soak simulate";
+       cargo xtask soak simulate
+       cargo xtask docker-shell COMMAND...";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
             [name] if name == "simulate" => simulate::soak(),
             _ => bad_arguments("soak needs a name; there is simulate"),
         },
+        "docker-shell" => docker::shell(rest),
         // What the `process` stage gives Forerun to run; see there.
         "__app" => match process::app() {
             Ok(()) => ExitCode::SUCCESS,

@@ -37,21 +37,25 @@ pub(crate) fn run(context: &Context) -> Count {
 /// # Errors
 /// It is not there.
 pub(crate) fn binary() -> Result<PathBuf, String> {
-    built("release")
+    built("release", "forerun")
 }
 
 /// The debug binary, which the live tests have just run.
 fn built_for_tests() -> Result<PathBuf, String> {
-    built("debug")
+    built("debug", "forerun")
 }
 
-fn built(profile: &str) -> Result<PathBuf, String> {
+/// A program of the workspace, where cargo puts it.
+///
+/// # Errors
+/// It is not there.
+pub(crate) fn built(profile: &str, name: &str) -> Result<PathBuf, String> {
     let folder = match (tools::target(), std::env::var_os("CARGO_TARGET_DIR")) {
         (Some(target), _) => target.to_owned(),
         (None, Some(target)) => run::root().join(target),
         (None, None) => run::root().join("target"),
     };
-    let path = folder.join(profile).join("forerun");
+    let path = folder.join(profile).join(name);
     if path.is_file() { Ok(path) } else { Err(format!("there is no {}", path.display())) }
 }
 

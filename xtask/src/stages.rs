@@ -1,7 +1,7 @@
 //! `cargo xtask test`: the stages, in their order, and what they counted.
 
 use crate::cargo::{self, Count, Package};
-use crate::{agreement, lint, process, simulate, tools};
+use crate::{agreement, docker, lint, process, simulate, tools};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "unit", about: "every crate's own tests", run: unit },
     Stage { name: "replay", about: "traces, policies, agreement with the referee", run: replay },
     Stage { name: "process", about: "router, process backend, engine and demo, live", run: process::run },
+    Stage { name: "docker", about: "containers of an engine of its own, live", run: docker::run },
     Stage {
         name: "simulate",
         about: "the control side in a seeded world, and the bugs built in",
@@ -144,7 +145,10 @@ fn unit(context: &Context) -> Count {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mut count = cargo::test(&words("--workspace --lib --bins --examples"));
     count.add(integration(context, |package, test| {
-        !REPLAY.contains(&package) && package != simulate::PACKAGE && !is_live(package, test)
+        !REPLAY.contains(&package)
+            && package != simulate::PACKAGE
+            && !is_live(package, test)
+            && !wants_docker(package, test)
     }));
     let mut doc = words("--doc");
     for package in context.packages.iter().filter(|p| p.library) {
@@ -177,6 +181,10 @@ fn is_live(package: &str, test: &str) -> bool {
     PROCESS.contains(&package) || PROCESS_TESTS.contains(&(package, test))
 }
 
+fn wants_docker(package: &str, test: &str) -> bool {
+    docker::TESTS.contains(&(package, test))
+}
+
 fn replay(context: &Context) -> Count {
     let mut count = integration(context, |package, _| REPLAY.contains(&package));
     count.add(agreement::run());
@@ -185,7 +193,7 @@ fn replay(context: &Context) -> Count {
 
 /// The live tests of crates; `process` adds its own.
 pub(crate) fn live(context: &Context) -> Count {
-    integration(context, is_live)
+    integration(context, |package, test| is_live(package, test) && !wants_docker(package, test))
 }
 
 #[cfg(test)]

@@ -57,6 +57,38 @@ pub(crate) fn cargo_deny() -> Result<PathBuf, String> {
     Err(ran.trouble.unwrap_or_else(|| format!("cargo-deny {DENY_VERSION} cannot be installed")))
 }
 
+/// Where administrators' programs are, in case the path of who runs this does not say.
+const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// A program, by its name.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(SYSTEM_FOLDERS.map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// Installs packages of Debian.
+///
+/// # Errors
+/// There is no apt, this is not root, or it fails.
+pub(crate) fn apt_install(packages: &[&str]) -> Result<(), String> {
+    let names = packages.join(" ");
+    if find("apt-get").is_none() {
+        return Err(format!("needs {names}, and there is no apt-get to install them with"));
+    }
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        run::shown(command.args(args).env("DEBIAN_FRONTEND", "noninteractive"), run::LIMIT).good
+    };
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(packages);
+    // Lists may be missing, or older than what the archive still has.
+    if apt(&install) || (apt(&["update"]) && apt(&install)) {
+        return Ok(());
+    }
+    Err(format!("needs {names}, which apt-get does not install (it takes root, and a mirror)"))
+}
+
 /// Makes cargo build in a folder of the cache that is keyed by the lock file and the compiler.
 pub(crate) fn use_cached_target() {
     if std::env::var_os("CARGO_TARGET_DIR").is_some() {
