@@ -4,9 +4,12 @@
 //! [`forerun_types::Event`]s through the [`Sink`] given at construction. `tests/contract` holds the suite that
 //! every backend passes.
 //!
-//! Absent on purpose: any knowledge of users, forecasts, plans or routes, and any async runtime.
+//! Absent on purpose: any knowledge of users, forecasts, plans or routes; and any async runtime but the Docker
+//! backend's own, on a thread of its own.
 
 mod backend;
+#[cfg(feature = "docker")]
+pub mod docker;
 pub mod fixture;
 pub mod hooks;
 mod ledger;

@@ -1,0 +1,12 @@
+//! Instances as containers of a Docker or Podman engine.
+#![allow(dead_code, reason = "what starts and stops containers follows")]
+
+mod discover;
+mod engine;
+mod host;
+mod labelled;
+
+pub use discover::{Discovered, discover};
+pub use engine::EngineError;
+pub use host::TlsFiles;
+pub use labelled::{ENABLE, Labelled};
