@@ -28,10 +28,12 @@ pub enum Canary {
     ObserveActs,
     /// A new life goes on where the journal ended, and not beyond what routers may have seen.
     GenerationsRepeat,
+    /// A new life gives ids to instances that others had in a life before.
+    IdsRepeat,
 }
 
 impl Canary {
-    pub const ALL: [Canary; 12] = [
+    pub const ALL: [Canary; 13] = [
         Canary::DoubleStart,
         Canary::StopInUse,
         Canary::LostWaiter,
@@ -44,6 +46,7 @@ impl Canary {
         Canary::StopUnanswered,
         Canary::ObserveActs,
         Canary::GenerationsRepeat,
+        Canary::IdsRepeat,
     ];
 
     /// Its name on the command line.
@@ -62,6 +65,7 @@ impl Canary {
             Canary::StopUnanswered => "stop-unanswered",
             Canary::ObserveActs => "observe-acts",
             Canary::GenerationsRepeat => "generations-repeat",
+            Canary::IdsRepeat => "ids-repeat",
         }
     }
 }

@@ -20,6 +20,10 @@ const SERVICES_PER_TICK: usize = 256;
 
 /// Entries of dues beyond a few for each service, before they are swept.
 const DUE_SPARE: usize = 1_024;
+/// 2020-01-01T00:00:00Z, from which the ids of a life are counted: it keeps them short.
+const IDS_SINCE: Time = Time(1_577_836_800_000_000);
+/// A life's first instance id is beyond one a 16 microseconds since then. Nothing can start instances as fast as that.
+const IDS_SHIFT: u32 = 4;
 /// How often within a start the users on their way to a service are looked at again.
 const LOOKS_PER_START: u64 = 4;
 
@@ -368,6 +372,12 @@ impl<P: Policy> Core<P> {
         // the journal kept. Generations are given far slower than one a microsecond, so that time is ahead of them.
         if !self.is_canary(Canary::GenerationsRepeat) {
             self.generation.0 = self.generation.0.max(self.now.0);
+        }
+        // Nor may an instance have the id of another that the journal did not keep: a router may still send requests
+        // to that one, and a container may still bear its name.
+        if !self.is_canary(Canary::IdsRepeat) {
+            let beyond = self.now.since(IDS_SINCE).0 >> IDS_SHIFT;
+            self.last_instance.0 = self.last_instance.0.max(beyond);
         }
         self.instances.clear();
         self.room.empty();

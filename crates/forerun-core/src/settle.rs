@@ -249,7 +249,7 @@ impl<P: Policy> Core<P> {
             if self.room_to_come(id, price).fits(&wanted) {
                 return;
             }
-            let Some((value, victim, service)) = self.least_valuable(id) else { break };
+            let Some((value, victim, service)) = self.least_valuable(id, price) else { break };
             let margin =
                 if price >= BOUND_PRICE { 0 } else { (value.saturating_abs() / SWITCH_MARGIN).max(1) };
             if value.saturating_add(margin) >= price {
@@ -298,18 +298,26 @@ impl<P: Policy> Core<P> {
     }
 
     /// The idle instance of another service that is worth least: value per GB and hour, the instance, its service.
-    fn least_valuable(&self, except: ServiceId) -> Option<(i64, InstanceId, ServiceId)> {
+    ///
+    /// What bounds keep is spared, but for what was started when its service was described as larger: that goes for
+    /// a held request, and its bounds bring it back in the size that it has now.
+    fn least_valuable(&self, except: ServiceId, price: i64) -> Option<(i64, InstanceId, ServiceId)> {
         let mut least: Option<(i64, Time, InstanceId, ServiceId)> = None;
         for s in self.services.iter().flatten().filter(|s| s.spec.id != except && !s.instances.is_empty()) {
             let have = self.count(s.spec.id);
-            if have <= s.bounds.least(self.now, &s.spec) {
+            let bound = have <= s.bounds.least(self.now, &s.spec);
+            if bound && price < AT_ANY_PRICE {
                 continue;
             }
             let idle = have.saturating_sub(s.spec.instances_for(s.requests()));
             let Some(at) = idle.checked_sub(1) else { continue };
-            let value = s.values.get(at as usize).map_or(i64::MIN, |v| v.density);
+            let value = match bound {
+                true => BOUND_PRICE,
+                false => s.values.get(at as usize).map_or(i64::MIN, |v| v.density),
+            };
             let claimed = s.spec.instances_for(s.held());
-            let Some((used, instance)) = self.least_recent(s, claimed) else { continue };
+            let may_go = |i: &Instance| !bound || i.reserved.exceeds(&s.spec.resources);
+            let Some((used, instance)) = self.least_recent(s, claimed, may_go) else { continue };
             let candidate = (value, used, instance, s.spec.id);
             if least.is_none_or(|l| candidate < l) {
                 least = Some(candidate);
@@ -319,7 +327,12 @@ impl<P: Policy> Core<P> {
     }
 
     /// The least recently used of a service's idle instances, or of those starting beyond the first `claimed`.
-    fn least_recent(&self, s: &Service, claimed: u32) -> Option<(Time, InstanceId)> {
+    fn least_recent(
+        &self,
+        s: &Service,
+        claimed: u32,
+        may_go: impl Fn(&Instance) -> bool,
+    ) -> Option<(Time, InstanceId)> {
         let mut starting = 0;
         let mut least: Option<(Time, InstanceId)> = None;
         for &id in &s.instances {
@@ -332,7 +345,7 @@ impl<P: Policy> Core<P> {
                 }
                 _ => false,
             };
-            if free && least.is_none_or(|l| (i.last_used, id) < l) {
+            if free && may_go(i) && least.is_none_or(|l| (i.last_used, id) < l) {
                 least = Some((i.last_used, id));
             }
         }
@@ -346,7 +359,7 @@ impl<P: Policy> Core<P> {
         while have > target {
             let Some(s) = self.get(id) else { return };
             let claimed = if closing || s.leaving { 0 } else { s.spec.instances_for(s.held()) };
-            let mut next = self.least_recent(s, claimed).map(|l| l.1);
+            let mut next = self.least_recent(s, claimed, |_| true).map(|l| l.1);
             if next.is_none() && (closing || s.leaving) {
                 // What is busy drains too: nothing new may come to it.
                 next = s.instances.iter().copied().find(|i| self.is(*i, Instance::counts));

@@ -579,3 +579,44 @@ fn a_failure_is_told_only_while_nothing_is_ready() {
     world.pass(Span::from_secs(2));
     assert_eq!((world.up(A), world.core.services().next().unwrap().failing), (1, None));
 }
+
+/// What `min` keeps goes for a held request where it was started under a larger description, and comes back smaller.
+#[test]
+fn what_was_started_larger_than_it_is_described_now_makes_room() {
+    let sized = |id, memory_bytes, min| ServiceSpec {
+        resources: Resources { memory_bytes, ..Resources::default() },
+        min,
+        ..spec(id)
+    };
+    let memory = SiteSpec { capacity: Resources { memory_bytes: 8, ..Resources::default() }, ..site(0) };
+    let mut world = World::new(KeepAlive::new(Span::ZERO), &[sized(0, 6, 1), sized(1, 4, 0)], memory);
+    world.pass(Span::from_secs(2));
+    world.hold(B, 1);
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.up(A), world.up(B)), (1, 0), "min of its own size is spared");
+    world.tell(Event::Service(Arc::new(sized(0, 4, 1))));
+    world.pass(Span::from_secs(5));
+    assert_eq!((world.up(A), world.up(B)), (1, 1), "{:?}", world.log);
+    assert_eq!((world.count("stop"), world.core.site_status().used.memory_bytes), (1, 8));
+}
+
+/// No instance has an id that another one had in a life whose journal lost its end.
+#[test]
+fn a_new_life_gives_no_id_that_a_lost_one_gave() {
+    let mut world = World::new(KeepAlive::new(Span::ZERO), &[spec(0)], site(0));
+    world.now = Time(1_800_000_000_000_000);
+    let kept = world.core.clone();
+    let ids = |world: &mut World<KeepAlive>| {
+        world.tell(Event::Began);
+        world.tell(Event::RouterJoined(ROUTER));
+        world.starting.clear();
+        world.hold(A, 300);
+        world.starting.keys().copied().collect::<Vec<_>>()
+    };
+    let first = ids(&mut world);
+    world.core = kept;
+    world.now += Span::from_millis(100);
+    let second = ids(&mut world);
+    assert_eq!((first.len(), second.len()), (300, 300));
+    assert!(first.last() < second.first(), "{first:?} {second:?}");
+}

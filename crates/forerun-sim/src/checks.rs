@@ -44,6 +44,8 @@ pub(crate) struct Checks {
     told_what: BTreeMap<ServiceId, Time>,
     /// The longest that any word so far could stand: a life whose journal lost the last one goes by one before it.
     told_longest: BTreeMap<ServiceId, Time>,
+    /// All instances that were ever ordered, and in which life.
+    given: BTreeMap<InstanceId, u32>,
     closing: bool,
 }
 
@@ -64,6 +66,7 @@ impl Checks {
             services: BTreeMap::new(),
             told_what: BTreeMap::new(),
             told_longest: BTreeMap::new(),
+            given: BTreeMap::new(),
             closing: false,
         }
     }
@@ -302,6 +305,15 @@ impl World {
         if most > 0 && count > most || bytes > 0 && memory > bytes {
             let what = format!("{count} instances with {memory} bytes run on a site of {most} and {bytes}");
             self.fail("capacity", what);
+        }
+    }
+
+    /// An id names one instance, in whatever life it was given.
+    pub(crate) fn check_id(&mut self, instance: InstanceId) {
+        let life = self.life;
+        let given = *self.checks.given.entry(instance).or_insert(life);
+        if given != life {
+            self.fail("ids-repeat", format!("{instance} is started in life {life}, and was in life {given}"));
         }
     }
 

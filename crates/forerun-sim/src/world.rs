@@ -363,6 +363,7 @@ impl World {
                             order.instance, order.spec.name, order.generation
                         )
                     });
+                    self.check_id(order.instance);
                     self.checks.orders.start(now, &order);
                     self.backend.start(&order, &mut self.faults, &mut due, &mut answers);
                     self.checks_physical_room();

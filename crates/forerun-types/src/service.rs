@@ -14,6 +14,17 @@ pub struct Resources {
     pub storage_bytes: u64,
 }
 
+impl Resources {
+    /// Whether there is more of anything than in `other`.
+    #[must_use]
+    pub fn exceeds(&self, other: &Resources) -> bool {
+        self.cpu_milli > other.cpu_milli
+            || self.memory_bytes > other.memory_bytes
+            || self.network_bytes_per_s > other.network_bytes_per_s
+            || self.storage_bytes > other.storage_bytes
+    }
+}
+
 /// How an instance is brought up. The core hands it on unread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Launch {
