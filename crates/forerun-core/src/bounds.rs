@@ -10,6 +10,8 @@ const OPEN_MINUTES_MAX: u64 = 7 * 24 * 60;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bounds {
     pub(crate) order: Option<Override>,
+    /// Since when it holds.
+    pub(crate) since: Time,
     /// Local time less UTC.
     pub(crate) offset_seconds: i32,
     /// The schedules' least number, and until when it is known to hold.
@@ -23,6 +25,11 @@ impl Bounds {
         let order = self.order.filter(|order| order.holds_at(now));
         let scheduled = if spec.schedules.is_empty() { 0 } else { self.scheduled };
         order.and_then(|order| order.instances).unwrap_or_else(|| spec.min.max(scheduled).min(spec.max))
+    }
+
+    /// A person asked for none.
+    pub(crate) fn held_at_none(&self, now: Time) -> bool {
+        self.order.is_some_and(|order| order.holds_at(now) && order.instances == Some(0))
     }
 
     /// Local time is this far ahead of UTC from now on; what the schedules say is asked anew.
@@ -111,15 +118,30 @@ fn opens(schedule: &Schedule, local_minute: u64) -> bool {
     either && schedule.months >> month & 1 == 1
 }
 
-/// Month (1-12) and day (1-31) of a day since 1970 (H. Hinnant, *chrono-Compatible Low-Level Date Algorithms*).
+/// An instant as a person reads it, to the minute, in a service's local time.
+pub(crate) fn clock(at: Time, offset_seconds: i32) -> String {
+    let minutes = (at.0 / 1_000_000).saturating_add_signed(i64::from(offset_seconds)) / MINUTE;
+    let (year, month, day) = date(minutes / (24 * 60));
+    let zone = if offset_seconds == 0 { " UTC" } else { "" };
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}{zone}", minutes / 60 % 24, minutes % 60)
+}
+
 fn month_and_day(days: u64) -> (u64, u64) {
+    let (_, month, day) = date(days);
+    (month, day)
+}
+
+/// Year, month (1-12) and day (1-31) of a day since 1970 (H. Hinnant, *chrono-Compatible Low-Level Date Algorithms*).
+fn date(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;
     let day_of_era = z % 146_097;
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    (if shifted < 10 { shifted + 3 } else { shifted - 9 }, day)
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    // The years of that calendar begin in March.
+    (z / 146_097 * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -150,6 +172,15 @@ mod tests {
         assert_eq!(month_and_day(0), (1, 1));
         assert_eq!(month_and_day(11_016), (2, 29)); // 2000-02-29
         assert_eq!(month_and_day(20_782), (11, 25)); // 2026-11-25
+    }
+
+    #[test]
+    fn instants_read_like_a_clock() {
+        let at_minute = |days: u64, minute: u64, offset| clock(at(days * 86_400 + minute * 60), offset);
+        assert_eq!(at_minute(0, 0, 0), "1970-01-01 00:00 UTC");
+        assert_eq!(at_minute(11_016, 61, 0), "2000-02-29 01:01 UTC");
+        assert_eq!(at_minute(20_782, 23 * 60 + 30, 3_600), "2026-11-26 00:30");
+        assert_eq!(at_minute(20_819, 5, 0), "2027-01-01 00:05 UTC");
     }
 
     #[test]

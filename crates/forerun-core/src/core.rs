@@ -3,11 +3,12 @@
 use crate::bounds::Bounds;
 use crate::canary::Canary;
 use crate::demand::Demand;
+use crate::hand::{Told, WakeBy};
 use crate::policy::{LevelValue, Policy, View};
 use crate::room::Room;
 use forerun_types::{
     Action, Event, Generation, InstanceId, PeriodLoad, Reason, Resources, RouterId, ServiceId, ServiceSpec,
-    SiteId, Span, StopWhy, Time, Traffic,
+    SiteId, Span, StopWhy, Time, Traffic, UserKey,
 };
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -60,8 +61,11 @@ pub(crate) struct Service {
     pub(crate) waiting_since: Option<Time>,
     pub(crate) dirty: bool,
     pub(crate) leaving: bool,
-    /// Whether the routers have been told to refuse.
-    pub(crate) refusing: bool,
+    /// Why the routers have been told to refuse.
+    pub(crate) refusing: Option<String>,
+    pub(crate) told: Told,
+    /// No pause before that: the last one was not carried out.
+    pub(crate) no_pause_until: Time,
 }
 
 /// A service's instances in numbers, renewed whenever one of them changes its state.
@@ -69,13 +73,14 @@ pub(crate) struct Service {
 pub(crate) struct Tally {
     pub(crate) starting: u32,
     pub(crate) ready: u32,
-    /// The earliest deadline of those that start, drain or stop.
+    pub(crate) paused: u32,
+    /// The earliest deadline of those that change.
     pub(crate) deadline: Time,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { starting: 0, ready: 0, deadline: Time::NEVER }
+        Self { starting: 0, ready: 0, paused: 0, deadline: Time::NEVER }
     }
 }
 
@@ -90,6 +95,18 @@ pub(crate) enum State {
         deadline: Time,
         why: StopWhy,
         reason: Reason,
+        /// It is to be frozen then, and not stopped.
+        pause: bool,
+    },
+    Pausing {
+        ordered: Time,
+        /// It is needed after all: to be thawed as soon as it is frozen.
+        back: bool,
+    },
+    /// Frozen: it keeps its memory, and is in no table.
+    Paused,
+    Resuming {
+        ordered: Time,
     },
     Stopping {
         ordered: Time,
@@ -111,6 +128,12 @@ pub(crate) struct Instance {
     pub(crate) usage_at: Time,
     pub(crate) reason: Reason,
     pub(crate) reserved: Resources,
+    /// The backend's name for what was adopted; empty for what was started.
+    pub(crate) handle: String,
+    /// Somebody else started it.
+    pub(crate) found: bool,
+    /// It was thawed or given to a key, and not started, when it was last made ready.
+    pub(crate) resumed: bool,
 }
 
 /// The decision core over one policy. See the crate's page.
@@ -125,6 +148,11 @@ pub struct Core<P> {
     pub(crate) routers: Vec<RouterId>,
     pub(crate) generation: Generation,
     pub(crate) last_instance: InstanceId,
+    /// The last id that an earlier life gave, and those of them that this one has taken over.
+    pub(crate) last_before: InstanceId,
+    pub(crate) adopted: BTreeSet<InstanceId>,
+    /// Counts the changes of what services there are and how they are described.
+    described: u64,
     /// What is to be looked at, and when. A service whose due moved later keeps its early entry: most dues move
     /// later all the time, and one idle look is cheaper than moving an entry at each.
     due: BinaryHeap<Reverse<(Time, ServiceId)>>,
@@ -159,6 +187,9 @@ impl<P: Policy> Core<P> {
             routers: Vec::new(),
             generation: Generation(0),
             last_instance: InstanceId(0),
+            last_before: InstanceId(0),
+            adopted: BTreeSet::new(),
+            described: 0,
             due: BinaryHeap::new(),
             short: BTreeSet::new(),
             room_changed: false,
@@ -195,6 +226,7 @@ impl<P: Policy> Core<P> {
     /// services that it names, and a tick at most 256 of those that are due.
     pub fn step(&mut self, now: Time, event: &Event, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
+        let now = self.now;
         match event {
             Event::Began => self.began(actions),
             Event::Site(site) => {
@@ -204,10 +236,15 @@ impl<P: Policy> Core<P> {
             Event::Service(spec) => self.service(spec, actions),
             Event::ServiceGone(service) => self.service_gone(*service),
             Event::ZoneOffset { service, seconds } => self.with(*service, |s| s.bounds.zone(*seconds)),
-            Event::Override { service, order } => self.with(*service, |s| s.bounds.order = Some(*order)),
+            Event::Override { service, order } => self.override_told(*service, *order),
             Event::Tick => self.tick(),
             Event::Traffic(traffic) => self.traffic(traffic),
-            Event::Waiting { router, service, waiting, .. } => {
+            Event::Waiting { router, service, waiting, user } => {
+                if let Some(s) =
+                    self.get_mut(*service).filter(|s| s.tally.starting + s.tally.ready == 0 && s.held() == 0)
+                {
+                    s.note_wake(now, WakeBy::User(*user));
+                }
                 self.waiting(*router, *service, *waiting);
                 self.react(*service, actions);
                 return; // the report that follows tells of the load; until then nothing is taken away
@@ -217,7 +254,7 @@ impl<P: Policy> Core<P> {
             Event::Ready { instance, address, took } => self.ready(*instance, *address, *took, actions),
             Event::StartFailed { instance, why } => self.start_failed(*instance, why, actions),
             Event::Died { instance, why } => self.died(*instance, why, actions),
-            Event::Stopped { instance } => self.stopped(*instance),
+            Event::Stopped { instance } => self.stopped(*instance, actions),
             Event::InstanceUsage { instance, memory_bytes, cpu } => {
                 self.usage(*instance, *memory_bytes, *cpu)
             }
@@ -227,9 +264,9 @@ impl<P: Policy> Core<P> {
             Event::RouterJoined(router) => self.router_joined(*router),
             Event::RouterLeft(router) => self.router_left(*router, actions),
             Event::ClockJumped { .. } => {}
-            Event::Forget(user) => self.policy.forget(*user),
+            Event::Forget(user) => self.forget(*user),
             Event::ShutDown => self.shut_down(),
-            _ => {}
+            event => self.level_or_hand(event, actions),
         }
         // Room that has come goes to those who wait for it before anyone else may take it.
         self.serve_short(actions);
@@ -237,6 +274,33 @@ impl<P: Policy> Core<P> {
         if self.closing && !self.finished && self.instances.is_empty() {
             self.finished = true;
             actions.push(Action::Finished);
+        }
+    }
+
+    /// Events of what is found, frozen or told past the plan.
+    fn level_or_hand(&mut self, event: &Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Found { service, handle, was, address, paused } => {
+                self.found(*service, handle, *was, *address, *paused, actions);
+            }
+            Event::Paused { instance } => self.paused(*instance, actions),
+            Event::Resumed { instance, took } => self.resumed(*instance, *took, actions),
+            Event::NotChanged { instance, why } => self.not_changed(*instance, why, actions),
+            Event::StoppedByHand { instance, why } => self.stopped_by_hand(*instance, why, actions),
+            Event::Completed { instance } => self.completed(*instance, actions),
+            Event::Progress { instance, what } => self.progress(*instance, what, actions),
+            Event::ModeTold { service, mode } => self.mode_told(*service, *mode, actions),
+            Event::OwnState { service, there } => self.own_state(*service, *there, actions),
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, user: UserKey) {
+        self.policy.forget(user);
+        for wake in self.services.iter_mut().flatten().flat_map(|s| &mut s.told.wakes) {
+            if wake.by == WakeBy::User(user) {
+                wake.by = WakeBy::User(UserKey::NOBODY);
+            }
         }
     }
 
@@ -263,6 +327,21 @@ impl<P: Policy> Core<P> {
         ServiceId(self.services.len() as u32)
     }
 
+    /// Rises with every change of what services there are and how they are described.
+    #[must_use]
+    pub fn described(&self) -> u64 {
+        self.described
+    }
+
+    pub(crate) fn note_described(&mut self) {
+        self.described += 1;
+    }
+
+    /// All services as they are described now, in order of their ids.
+    pub fn specs(&self) -> impl Iterator<Item = &Arc<ServiceSpec>> + '_ {
+        self.services.iter().flatten().map(|s| &s.spec)
+    }
+
     /// Learning records that routers had to drop so far.
     #[must_use]
     pub fn records_lost(&self) -> u64 {
@@ -282,7 +361,7 @@ impl<P: Policy> Core<P> {
         self.services.get_mut(service.0 as usize)?.as_mut()
     }
 
-    fn with(&mut self, service: ServiceId, change: impl FnOnce(&mut Service)) {
+    pub(crate) fn with(&mut self, service: ServiceId, change: impl FnOnce(&mut Service)) {
         if let Some(s) = self.get_mut(service) {
             change(s);
             self.mark(service);
@@ -380,6 +459,8 @@ impl<P: Policy> Core<P> {
             self.last_instance.0 = self.last_instance.0.max(beyond);
         }
         self.instances.clear();
+        self.last_before = self.last_instance;
+        self.adopted.clear();
         self.room.empty();
         self.routers.clear();
         self.short.clear();
@@ -387,7 +468,9 @@ impl<P: Policy> Core<P> {
         self.finished = false;
         for at in 0..self.services.len() {
             let service = ServiceId(at as u32);
+            let now = self.now;
             let Some(s) = self.get_mut(service) else { continue };
+            s.expect_listing(now);
             s.instances.clear();
             s.tally = Tally::default();
             s.gauges.clear();
@@ -397,7 +480,6 @@ impl<P: Policy> Core<P> {
             s.wanted = 0;
             s.due = Time::NEVER;
             s.scheduled = Time::NEVER;
-            let now = self.now;
             self.policy.needed(now, service, 0, 0);
             // Nothing is decided yet: what is known of the world is an earlier life's, and is described anew.
             self.publish(service, actions);
@@ -410,33 +492,17 @@ impl<P: Policy> Core<P> {
         if self.services.len() <= at {
             self.services.resize_with(at + 1, || None);
         }
+        self.note_described();
+        let now = self.now;
         match &mut self.services[at] {
             Some(s) => {
                 s.spec = Arc::clone(spec);
                 s.leaving = false;
             }
             slot => {
-                *slot = Some(Service {
-                    spec: Arc::clone(spec),
-                    gauges: Vec::new(),
-                    instances: Vec::new(),
-                    tally: Tally::default(),
-                    wanted: 0,
-                    reason: None,
-                    values: Vec::new(),
-                    bounds: Bounds::default(),
-                    due: Time::NEVER,
-                    scheduled: Time::NEVER,
-                    appraised: Time::default(),
-                    failures: 0,
-                    failed_at: Time::default(),
-                    backoff_until: Time::default(),
-                    last_failure: String::new(),
-                    waiting_since: None,
-                    dirty: false,
-                    leaving: false,
-                    refusing: false,
-                });
+                let mut s = Service::new(spec);
+                s.expect_listing(now);
+                *slot = Some(s);
             }
         }
         // Its instances' deadlines follow from its times.
@@ -538,6 +604,32 @@ impl<P: Policy> Core<P> {
 }
 
 impl Service {
+    fn new(spec: &Arc<ServiceSpec>) -> Self {
+        Self {
+            spec: Arc::clone(spec),
+            gauges: Vec::new(),
+            instances: Vec::new(),
+            tally: Tally::default(),
+            wanted: 0,
+            reason: None,
+            values: Vec::new(),
+            bounds: Bounds::default(),
+            due: Time::NEVER,
+            scheduled: Time::NEVER,
+            appraised: Time::default(),
+            failures: 0,
+            failed_at: Time::default(),
+            backoff_until: Time::default(),
+            last_failure: String::new(),
+            waiting_since: None,
+            dirty: false,
+            leaving: false,
+            refusing: None,
+            told: Told::default(),
+            no_pause_until: Time::default(),
+        }
+    }
+
     fn gauge(&mut self, router: RouterId, change: impl FnOnce(&mut Gauge)) {
         let at = self.gauges.iter().position(|g| g.router == router).unwrap_or_else(|| {
             self.gauges.push(Gauge { router, ..Gauge::default() });
@@ -569,12 +661,41 @@ impl Service {
 }
 
 impl Instance {
+    /// One whose start is ordered at `born`.
+    pub(crate) fn new(service: ServiceId, born: Time, reason: Reason, reserved: Resources) -> Self {
+        Self {
+            service,
+            state: State::Starting,
+            born,
+            ready_at: None,
+            address: None,
+            in_flight: Vec::new(),
+            last_used: born,
+            memory_bytes: 0,
+            cpu: Span::ZERO,
+            usage_at: born,
+            reason,
+            reserved,
+            handle: String::new(),
+            found: false,
+            resumed: false,
+        }
+    }
+
     pub(crate) fn requests(&self) -> u32 {
         self.in_flight.iter().fold(0, |sum, f| sum.saturating_add(f.1))
     }
 
     /// Counts towards what the plan wants.
     pub(crate) fn counts(&self) -> bool {
-        matches!(self.state, State::Starting | State::Ready)
+        matches!(
+            self.state,
+            State::Starting | State::Ready | State::Resuming { .. } | State::Pausing { back: true, .. }
+        )
+    }
+
+    /// Is on its way out: what it has reserved will be free.
+    pub(crate) fn goes(&self) -> bool {
+        matches!(self.state, State::Draining { pause: false, .. } | State::Stopping { .. })
     }
 }

@@ -10,13 +10,39 @@ const FADE: u64 = 8;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Seen {
-    starts_us: Vec<u64>,
-    next_start: usize,
-    /// Their upper quartile.
-    start_us: u64,
+    starts: Took,
+    resumes: Took,
+    specialises: Took,
     memory_bytes: u64,
     service_time_us: u64,
     cpu_us_per_s: u64,
+}
+
+/// How long something took, the last times.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Took {
+    last_us: Vec<u64>,
+    next: usize,
+    /// Their upper quartile.
+    usual_us: u64,
+}
+
+impl Took {
+    fn note(&mut self, took: Span) {
+        if self.last_us.len() < STARTS {
+            self.last_us.push(took.0);
+        } else {
+            self.last_us[self.next] = took.0;
+            self.next = (self.next + 1) % STARTS;
+        }
+        let mut sorted = self.last_us.clone();
+        sorted.sort_unstable();
+        self.usual_us = sorted[sorted.len() * 3 / 4];
+    }
+
+    fn usual(&self) -> Option<Span> {
+        (!self.last_us.is_empty()).then_some(Span(self.usual_us))
+    }
 }
 
 /// What has been seen of every service's instances.
@@ -35,16 +61,17 @@ impl Demand {
     }
 
     pub fn started(&mut self, service: ServiceId, took: Span) {
-        let seen = self.seen(service);
-        if seen.starts_us.len() < STARTS {
-            seen.starts_us.push(took.0);
-        } else {
-            seen.starts_us[seen.next_start] = took.0;
-            seen.next_start = (seen.next_start + 1) % STARTS;
-        }
-        let mut sorted = seen.starts_us.clone();
-        sorted.sort_unstable();
-        seen.start_us = sorted[sorted.len() * 3 / 4];
+        self.seen(service).starts.note(took);
+    }
+
+    /// A frozen instance was thawed.
+    pub fn resumed(&mut self, service: ServiceId, took: Span) {
+        self.seen(service).resumes.note(took);
+    }
+
+    /// A generic instance was given to a key.
+    pub fn specialised(&mut self, service: ServiceId, took: Span) {
+        self.seen(service).specialises.note(took);
     }
 
     pub fn used(&mut self, service: ServiceId, memory_bytes: u64) {
@@ -67,10 +94,22 @@ impl Demand {
     /// What a start takes: the upper quartile of the last ones, or what the specification thinks.
     #[must_use]
     pub fn start_time(&self, spec: &ServiceSpec) -> Span {
-        match self.services.get(spec.id.0 as usize) {
-            Some(seen) if !seen.starts_us.is_empty() => Span(seen.start_us),
-            _ => spec.start_estimate,
-        }
+        self.services
+            .get(spec.id.0 as usize)
+            .and_then(|seen| seen.starts.usual())
+            .unwrap_or(spec.start_estimate)
+    }
+
+    /// What thawing takes: the upper quartile of the last times; `None` until it was seen.
+    #[must_use]
+    pub fn resume_time(&self, service: ServiceId) -> Option<Span> {
+        self.services.get(service.0 as usize)?.resumes.usual()
+    }
+
+    /// What giving a generic instance to a key takes: the upper quartile of the last times; `None` until it was seen.
+    #[must_use]
+    pub fn specialise_time(&self, service: ServiceId) -> Option<Span> {
+        self.services.get(service.0 as usize)?.specialises.usual()
     }
 
     /// Memory of one instance: what was seen, or what is reserved for it.

@@ -1,11 +1,12 @@
 //! What happens to instances: starts, ends, the four-step stop, failures and their back-off.
 
+use crate::bounds::clock;
 use crate::canary::Canary;
-use crate::core::{Core, Instance, State, Tally};
+use crate::core::{Core, Instance, Service, State, Tally};
 use crate::policy::Policy;
 use forerun_types::{
     Access, Action, Generation, InstanceId, InstanceRoute, Mode, Reason, RouterId, ServiceId, ServiceRoute,
-    Span, StopWhy, Time, Unavailable,
+    Span, StopWhy, Time, Unavailable, WaitNotes,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,7 +46,9 @@ impl<P: Policy> Core<P> {
         self.demand.started(service, took);
         if let Some(s) = self.get_mut(service) {
             s.backoff_until = Time::default();
+            s.told.progress.clear();
         }
+        self.adopt_late(service, Some(address), actions);
         self.publish(service, actions);
         self.mark(service);
     }
@@ -59,6 +62,7 @@ impl<P: Policy> Core<P> {
         ) {
             self.failed(&instance, why);
         }
+        self.adopt_late(instance.service, None, actions);
         self.publish(instance.service, actions);
     }
 
@@ -77,7 +81,7 @@ impl<P: Policy> Core<P> {
         self.publish(instance.service, actions);
     }
 
-    pub(crate) fn stopped(&mut self, id: InstanceId) {
+    pub(crate) fn stopped(&mut self, id: InstanceId, actions: &mut Vec<Action>) {
         let Some(instance) = self.remove(id) else { return };
         let lived = instance.ready_at.is_some();
         if let Some(s) = self.get_mut(instance.service)
@@ -88,9 +92,10 @@ impl<P: Policy> Core<P> {
         if let State::Stopping { why: StopWhy::StartTimeout, .. } = instance.state {
             self.failed(&instance, "the backend did not say in time whether it had started");
         }
+        self.adopt_late(instance.service, None, actions);
     }
 
-    fn failed(&mut self, instance: &Instance, why: &str) {
+    pub(crate) fn failed(&mut self, instance: &Instance, why: &str) {
         let now = self.now;
         let forgets = self.is_canary(Canary::LostWaiter);
         let Some(s) = self.get_mut(instance.service) else { return };
@@ -115,7 +120,7 @@ impl<P: Policy> Core<P> {
     }
 
     /// Takes an instance out of the books: it is known to be gone.
-    fn remove(&mut self, id: InstanceId) -> Option<Instance> {
+    pub(crate) fn remove(&mut self, id: InstanceId) -> Option<Instance> {
         let instance = self.instances.remove(&id)?;
         self.room.release(&instance.reserved);
         self.room_changed = true;
@@ -146,11 +151,11 @@ impl<P: Policy> Core<P> {
         let (now, nobody) = (self.now, self.routers.is_empty());
         let Some(instance) = self.instances.get(&id) else { return };
         let service = instance.service;
-        let starting = instance.state == State::Starting;
+        let unlisted = !matches!(instance.state, State::Ready | State::Draining { .. });
         // The state must change before the table is made, and the table's generation is not known until then.
         self.set_state(id, State::Stopping { ordered: now, why });
-        if starting || nobody || self.is_canary(Canary::StopInUse) {
-            if !starting {
+        if unlisted || nobody || self.is_canary(Canary::StopInUse) {
+            if !unlisted {
                 self.publish(service, actions);
             }
             self.order_stop(id, why, reason, actions);
@@ -160,14 +165,27 @@ impl<P: Policy> Core<P> {
         let grace = self.get(service).map_or(Span::ZERO, |s| s.spec.drain_timeout);
         self.set_state(
             id,
-            State::Draining { generation, quiesced: Vec::new(), deadline: now + grace, why, reason },
+            State::Draining {
+                generation,
+                quiesced: Vec::new(),
+                deadline: now + grace,
+                why,
+                reason,
+                pause: false,
+            },
         );
         // Its deadline must be among the service's dues.
         let due = self.deadline(service).min(self.get(service).map_or(Time::NEVER, |s| s.due));
         self.set_due(service, due);
     }
 
-    fn order_stop(&mut self, id: InstanceId, why: StopWhy, reason: Reason, actions: &mut Vec<Action>) {
+    pub(crate) fn order_stop(
+        &mut self,
+        id: InstanceId,
+        why: StopWhy,
+        reason: Reason,
+        actions: &mut Vec<Action>,
+    ) {
         let now = self.now;
         let generation = self.order_generation();
         let Some(service) = self.instances.get(&id).map(|i| i.service) else { return };
@@ -207,14 +225,29 @@ impl<P: Policy> Core<P> {
     }
 
     fn stop_if_quiet(&mut self, id: InstanceId, actions: &mut Vec<Action>) {
-        let Some(Instance { state: State::Draining { quiesced, why, reason, .. }, .. }) =
+        let Some(Instance { state: State::Draining { quiesced, why, reason, pause, .. }, .. }) =
             self.instances.get(&id)
         else {
             return;
         };
         if self.routers.iter().all(|r| quiesced.contains(r)) {
-            let (why, reason) = (*why, reason.clone());
-            self.order_stop(id, why, reason, actions);
+            let (why, reason, pause) = (*why, reason.clone(), *pause);
+            self.end_drain(id, why, reason, pause, actions);
+        }
+    }
+
+    /// Third step: it is quiet, or its time is over.
+    fn end_drain(
+        &mut self,
+        id: InstanceId,
+        why: StopWhy,
+        reason: Reason,
+        pause: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        match pause {
+            true => self.order_pause(id, reason, actions),
+            false => self.order_stop(id, why, reason, actions),
         }
     }
 
@@ -272,6 +305,18 @@ impl<P: Policy> Core<P> {
                     tally.ready += 1;
                     continue;
                 }
+                State::Paused => {
+                    tally.paused += 1;
+                    continue;
+                }
+                State::Resuming { ordered } => {
+                    tally.starting += 1;
+                    *ordered + s.spec.start_timeout + BACKEND_LATE
+                }
+                State::Pausing { ordered, back } => {
+                    tally.starting += u32::from(*back);
+                    *ordered + BACKEND_LATE
+                }
                 State::Draining { .. } if endless => continue,
                 State::Stopping { .. } if unasked => continue,
                 State::Draining { deadline, .. } => *deadline,
@@ -307,8 +352,18 @@ impl<P: Policy> Core<P> {
                         format!("the backend has not said for {} whether it started", now.since(i.born));
                     Some((StopWhy::StartTimeout, Reason::Failed { why }))
                 }
-                State::Draining { deadline, why, reason, .. } if *deadline <= now && !endless => {
-                    Some((*why, reason.clone()))
+                State::Draining { deadline, why, reason, pause, .. } if *deadline <= now && !endless => {
+                    let (why, reason, pause) = (*why, reason.clone(), *pause);
+                    self.end_drain(instance, why, reason, pause, actions);
+                    continue;
+                }
+                State::Pausing { ordered, .. } if *ordered + BACKEND_LATE <= now => {
+                    let late = "the backend has not answered an order to pause it".to_owned();
+                    Some((StopWhy::Plan, Reason::Failed { why: late }))
+                }
+                State::Resuming { ordered } if *ordered + start <= now => {
+                    let late = "the backend has not answered an order to resume it".to_owned();
+                    Some((StopWhy::StartTimeout, Reason::Failed { why: late }))
                 }
                 State::Stopping { ordered, why } if *ordered + drain <= now && !unasked => {
                     let late = "the backend has not answered an order to stop it".to_owned();
@@ -325,7 +380,6 @@ impl<P: Policy> Core<P> {
     /// Tells the routers a service's entry as it is now; returns the generation that says so.
     pub(crate) fn publish(&mut self, id: ServiceId, actions: &mut Vec<Action>) -> Generation {
         let generation = self.order_generation();
-        let now = self.now;
         let Some(s) = self.get(id) else { return generation };
         let mut instances = Vec::new();
         for &instance in &s.instances {
@@ -335,30 +389,66 @@ impl<P: Policy> Core<P> {
                 instances.push(InstanceRoute { instance, address: *address, access: Access::Any });
             }
         }
-        let refusing = instances.is_empty() && s.failures > FAILURES_HELD && now < s.backoff_until;
-        let unavailable = if refusing {
-            Some(Unavailable { why: s.last_failure.clone(), retry_after: s.backoff_until.since(now) })
-        } else if instances.is_empty() && s.spec.mode != Mode::Act {
-            let why = "forerun only watches this service (mode observe or advise) and starts nothing for it";
-            Some(Unavailable { why: why.to_owned(), retry_after: Span::from_secs(60) })
-        } else {
-            None
+        let unavailable = if instances.is_empty() { self.refusal(id) } else { None };
+        let route = ServiceRoute {
+            spec: Arc::clone(&s.spec),
+            instances,
+            notes: self.wait_notes(s),
+            unavailable: unavailable.clone(),
         };
-        let route = Arc::new(ServiceRoute { spec: Arc::clone(&s.spec), instances, unavailable });
+        let route = Some(Arc::new(route));
         if let Some(s) = self.get_mut(id) {
-            s.refusing = refusing;
+            s.refusing = unavailable.map(|u| u.why);
         }
-        actions.push(Action::Route { generation, service: id, route: Some(route) });
+        actions.push(Action::Route { generation, service: id, route });
         generation
     }
 
-    /// Publishes when a back-off begins or ends.
-    pub(crate) fn refuse_or_accept(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
+    fn wait_notes(&self, s: &Service) -> WaitNotes {
+        let resumed = |id: &&InstanceId| self.is(**id, |i| i.resumed && i.state == State::Ready);
+        let mut resumed: Vec<InstanceId> = s.instances.iter().filter(resumed).copied().collect();
+        resumed.sort_unstable();
+        let progress = match (s.told.progress.as_str(), s.failures) {
+            ("", 0) => String::new(),
+            ("", _) => format!("tried again after: {}", s.last_failure),
+            (progress, _) => progress.to_owned(),
+        };
+        WaitNotes { progress, usual_start: self.demand.start_time(&s.spec), resumed }
+    }
+
+    /// Why requests for a service that has nothing ready are refused instead of held.
+    fn refusal(&self, id: ServiceId) -> Option<Unavailable> {
         let now = self.now;
+        let s = self.get(id)?;
+        let name = &s.spec.name;
+        let refuse = |why: String, retry_after| Some(Unavailable { why, retry_after });
+        if let Some(down) = &s.told.down {
+            let at = clock(down.at, s.bounds.offset_seconds);
+            let why = match down.gone {
+                true => format!("{} (since {at}); bring it back, or `forerun resume {name}`", down.why),
+                false => format!("{} at {at}; start it, or `forerun resume {name}`", down.why),
+            };
+            return refuse(why, Span::from_secs(60));
+        }
+        if s.failures > FAILURES_HELD && now < s.backoff_until {
+            return refuse(s.last_failure.clone(), s.backoff_until.since(now));
+        }
+        if s.mode() != Mode::Act {
+            let why = "forerun only watches this service (mode observe or advise) and starts nothing for it";
+            return refuse(why.to_owned(), Span::from_secs(60));
+        }
+        if s.bounds.held_at_none(now) {
+            let why = format!("a person keeps it at 0 instances; `forerun resume {name}` ends that");
+            return refuse(why, Span::from_secs(60));
+        }
+        None
+    }
+
+    /// Publishes when the reason to refuse comes, changes or goes.
+    pub(crate) fn refuse_or_accept(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
         let Some(s) = self.get(id) else { return };
-        let ready = s.tally.ready > 0;
-        let refusing = !ready && s.failures > FAILURES_HELD && now < s.backoff_until;
-        if refusing != s.refusing {
+        let refusal = if s.tally.ready == 0 { self.refusal(id) } else { None };
+        if refusal.map(|r| r.why) != s.refusing {
             self.publish(id, actions);
         }
     }
@@ -369,6 +459,7 @@ impl<P: Policy> Core<P> {
             self.set_due(id, Time::NEVER);
             self.short.remove(&id);
             self.policy.service_gone(id);
+            self.note_described();
             self.services[id.0 as usize] = None;
             let generation = self.order_generation();
             actions.push(Action::Route { generation, service: id, route: None });

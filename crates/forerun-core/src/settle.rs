@@ -3,8 +3,10 @@
 //! The j-th instance beyond the load of now is worth what the policy says; it is wanted while that is positive and
 //! there is room, or less valuable idle ones can make room. What the load of now needs comes first, at any price.
 
+use crate::bounds::clock;
 use crate::canary::Canary;
 use crate::core::{Core, Instance, Service, State};
+use crate::hand::WakeBy;
 use crate::policy::{Policy, View};
 use forerun_types::{Action, InstanceId, Mode, Reason, Resources, ServiceId, Span, StopWhy, Time};
 
@@ -23,38 +25,43 @@ const BOUND_PRICE: i64 = i64::MAX - 1;
 /// A planned start evicts only what is worth less by an eighth: switching has a price too.
 const SWITCH_MARGIN: i64 = 8;
 
+/// What a service is to be brought to.
+struct Goal {
+    /// Instances that the load of now needs.
+    needed: u32,
+    target: u32,
+    /// As many of them as may be started now.
+    startable: u32,
+    reason: Reason,
+    /// When to look again, whatever the policy says.
+    again: Time,
+}
+
 impl<P: Policy> Core<P> {
     /// Brings a service to what is wanted now.
     pub(crate) fn settle(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
         self.overdue(id, actions);
+        self.let_go(id, actions);
         let again = self.appraise(id);
         let (now, closing) = (self.now, self.closing);
-        let observes_not = self.is_canary(Canary::ObserveActs);
-        let Some(s) = self.get_mut(id) else { return };
-        let needed = s.spec.instances_for(s.requests());
-        let planned = s.values.iter().filter(|v| v.net_milli_gbs > 0).count() as u32;
-        let (target, decided, bounds_again) = if closing || s.leaving {
-            (0, None, Time::NEVER)
-        } else {
-            let spec = s.spec.clone();
-            s.bounds.apply(now, &spec, needed.saturating_add(planned))
-        };
-        let reason = if closing { Reason::ShutDown } else { why(s, needed, planned, target, decided) };
-        let backoff = if now < s.backoff_until { s.backoff_until } else { Time::NEVER };
-        let acts = s.spec.mode == Mode::Act || observes_not;
-        let mut wanted = target;
-        if acts && self.count(id) < target && backoff == Time::NEVER {
-            wanted = self.start_until(id, needed, target, &reason, actions);
+        let Some(goal) = self.goal(id) else { return };
+        let acts = self.acts(id);
+        let mut wanted = goal.target;
+        if acts && self.count(id) < goal.startable {
+            let got = self.start_until(id, goal.needed, goal.startable, &goal.reason, actions);
+            if got < goal.startable {
+                wanted = got;
+            }
         } else {
             self.short.remove(&id);
             // What is only watched is left alone, but for what Forerun itself has to take with it when it goes.
             if acts || closing || self.get(id).is_some_and(|s| s.leaving) {
-                self.trim(id, target, &reason, actions);
+                self.trim(id, goal.target, &goal.reason, actions);
             }
         }
-        self.want(id, wanted, reason, actions);
+        self.want(id, wanted, goal.reason, actions);
         self.refuse_or_accept(id, actions);
-        let mut due = again.min(bounds_again).min(backoff).min(self.deadline(id));
+        let mut due = again.min(goal.again).min(self.deadline(id));
         if self.short.contains(&id) && self.get(id).is_some_and(|s| s.held() > 0) {
             // Held requests that find no room are not left to chance.
             due = due.min(now + SHORT_AGAIN);
@@ -63,12 +70,45 @@ impl<P: Policy> Core<P> {
         self.remove_if_left(id, actions);
     }
 
+    /// Whether orders may be given for a service.
+    pub(crate) fn acts(&self, id: ServiceId) -> bool {
+        self.get(id).is_some_and(|s| s.mode() == Mode::Act) || self.is_canary(Canary::ObserveActs)
+    }
+
+    fn goal(&mut self, id: ServiceId) -> Option<Goal> {
+        let (now, closing) = (self.now, self.closing);
+        let have = self.count(id);
+        let s = self.get_mut(id)?;
+        let needed = s.spec.instances_for(s.requests());
+        if closing || s.leaving {
+            let reason = if closing { Reason::ShutDown } else { why(s, needed, 0, 0, None) };
+            return Some(Goal { needed, target: 0, startable: 0, reason, again: Time::NEVER });
+        }
+        let planned = s.values.iter().filter(|v| v.net_milli_gbs > 0).count() as u32;
+        let spec = s.spec.clone();
+        let (mut target, mut decided, mut again) = s.bounds.apply(now, &spec, needed.saturating_add(planned));
+        let mut startable = target;
+        if now < s.backoff_until {
+            (startable, again) = (0, again.min(s.backoff_until));
+        }
+        if let Some(down) = &s.told.down {
+            (target, startable) = (target.min(have), 0);
+            decided = Some(format!("{} at {}", down.why, clock(down.at, s.bounds.offset_seconds)));
+        } else if s.told.resting && needed < target {
+            (target, startable) = (needed, startable.min(needed));
+            decided = Some("it has done what it was started for".to_owned());
+        } else if s.unlisted(now) {
+            (startable, again) = (startable.min(needed), again.min(s.told.unlisted_until));
+        }
+        let reason = why(s, needed, planned, target, decided);
+        Some(Goal { needed, target, startable, reason, again })
+    }
+
     /// A request is held: starts what it needs now, and takes nothing away.
     pub(crate) fn react(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
         let (now, closing) = (self.now, self.closing);
         let Some(s) = self.get(id) else { return };
-        let acts = s.spec.mode == Mode::Act || self.is_canary(Canary::ObserveActs);
-        if closing || s.leaving || !acts || now < s.backoff_until {
+        if closing || s.leaving || !self.acts(id) || now < s.backoff_until || s.told.down.is_some() {
             return;
         }
         let waiting = s.held();
@@ -173,7 +213,7 @@ impl<P: Policy> Core<P> {
     /// One more instance: one that is draining comes back, else a new one starts if there is room; if not, room is
     /// asked for, and this returns false.
     fn start_one(&mut self, id: ServiceId, price: i64, reason: &Reason, actions: &mut Vec<Action>) -> bool {
-        if self.bring_back(id, price, actions) {
+        if self.bring_back(id, price, actions) || self.resume_one(id, reason, actions) {
             return true;
         }
         let Some(s) = self.get(id) else { return false };
@@ -192,25 +232,14 @@ impl<P: Policy> Core<P> {
         self.last_instance.0 += 1;
         let (instance, now) = (self.last_instance, self.now);
         self.room.reserve(&spec.resources);
-        self.instances.insert(
-            instance,
-            Instance {
-                service: id,
-                state: State::Starting,
-                born: now,
-                ready_at: None,
-                address: None,
-                in_flight: Vec::new(),
-                last_used: now,
-                memory_bytes: 0,
-                cpu: Span::ZERO,
-                usage_at: now,
-                reason: reason.clone(),
-                reserved: spec.resources,
-            },
-        );
+        self.instances.insert(instance, Instance::new(id, now, reason.clone(), spec.resources));
+        let planned = price < BOUND_PRICE;
         if let Some(s) = self.get_mut(id) {
+            if planned && s.instances.is_empty() {
+                s.note_wake(now, WakeBy::Plan);
+            }
             s.instances.push(instance);
+            s.told.resting = false;
         }
         self.retally(id);
         let generation = self.order_generation();
@@ -276,7 +305,7 @@ impl<P: Policy> Core<P> {
     /// The room that there will be when all that is going is gone, and the held requests of others are served.
     fn room_to_come(&self, id: ServiceId, price: i64) -> crate::room::Room {
         let going: Vec<Resources> =
-            self.instances.values().filter(|i| !i.counts()).map(|i| i.reserved).collect();
+            self.instances.values().filter(|i| i.goes()).map(|i| i.reserved).collect();
         self.room.after(&going, &self.claims(id, price))
     }
 
@@ -304,6 +333,9 @@ impl<P: Policy> Core<P> {
     fn least_valuable(&self, except: ServiceId, price: i64) -> Option<(i64, InstanceId, ServiceId)> {
         let mut least: Option<(i64, Time, InstanceId, ServiceId)> = None;
         for s in self.services.iter().flatten().filter(|s| s.spec.id != except && !s.instances.is_empty()) {
+            if !self.acts(s.spec.id) {
+                continue;
+            }
             let have = self.count(s.spec.id);
             let bound = have <= s.bounds.least(self.now, &s.spec);
             if bound && price < AT_ANY_PRICE {
@@ -356,6 +388,7 @@ impl<P: Policy> Core<P> {
     fn trim(&mut self, id: ServiceId, target: u32, reason: &Reason, actions: &mut Vec<Action>) {
         let closing = self.closing;
         let mut have = self.count(id);
+        self.trim_frozen(id, actions);
         while have > target {
             let Some(s) = self.get(id) else { return };
             let claimed = if closing || s.leaving { 0 } else { s.spec.instances_for(s.held()) };

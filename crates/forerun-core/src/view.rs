@@ -1,9 +1,11 @@
 //! Looking at the core without touching it: for `status`, metrics and checks.
 
-use crate::core::{Core, State};
+use crate::core::{Core, Service, State};
+use crate::hand::Wake;
 use crate::policy::{Policy, View};
-use forerun_types::{InstanceId, Mode, Resources, ServiceId, Span, Time};
+use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, Span, Time};
 use serde::Serialize;
+use std::cmp::Ordering;
 
 /// What an instance is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -13,6 +15,8 @@ pub enum InstanceState {
     Ready,
     Draining,
     Stopping,
+    /// Frozen, or on the way there.
+    Paused,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +28,31 @@ pub struct InstanceStatus {
     pub memory_bytes: u64,
     /// Why it was started.
     pub reason: String,
+    /// It was not started by this life, but found.
+    pub found: bool,
+}
+
+/// A person's word on how many instances there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Word {
+    pub instances: u32,
+    pub since: Time,
+    /// [`Time::NEVER`] where it has no end.
+    pub until: Time,
+}
+
+/// A person's word on how far Forerun goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ModeWord {
+    pub mode: Mode,
+    pub since: Time,
+}
+
+/// A service is held down by what a person did past Forerun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DownStatus {
+    pub at: Time,
+    pub why: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,6 +77,25 @@ pub struct ServiceStatus {
     pub chances_ppm: Vec<u32>,
     /// Why the last start or instance failed, while that still matters.
     pub failing: Option<String>,
+    /// The last failure, whether it still matters or not; empty if there was none.
+    pub last_failure: String,
+    /// A person's word on the number of instances, while it holds.
+    pub word: Option<Word>,
+    /// A person's word on the mode; `mode` is what holds, this says since when.
+    pub mode_word: Option<ModeWord>,
+    /// Held down by what a person did past Forerun.
+    pub down: Option<DownStatus>,
+    /// What Forerun would do and may not, since it only watches; `None` where it would do nothing.
+    pub would: Option<String>,
+    /// What its start is at; empty when there is nothing to say.
+    pub progress: String,
+    /// When it last ended as it was meant to.
+    pub completed: Option<Time>,
+    /// The last times that it was brought up, oldest first.
+    pub wakes: Vec<Wake>,
+    /// What thawing and what giving an instance to a key takes, once seen.
+    pub resume: Option<Span>,
+    pub specialise: Option<Span>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -79,8 +127,8 @@ impl<P: Policy> Core<P> {
     /// All services, in order of their ids.
     pub fn services(&self) -> impl Iterator<Item = ServiceStatus> + '_ {
         self.services.iter().flatten().map(|s| {
-            let chance = |reason: &forerun_types::Reason| match reason {
-                forerun_types::Reason::Priced { chance_ppm, .. } => Some(*chance_ppm),
+            let chance = |reason: &Reason| match reason {
+                Reason::Priced { chance_ppm, .. } => Some(*chance_ppm),
                 _ => None,
             };
             let view = View {
@@ -92,22 +140,45 @@ impl<P: Policy> Core<P> {
             ServiceStatus {
                 service: s.spec.id,
                 name: s.spec.name.clone(),
-                mode: s.spec.mode,
+                mode: s.mode(),
                 wanted: s.wanted,
                 in_flight: s.in_flight(),
                 waiting: s.held(),
                 instances: s.instances.iter().filter_map(|id| self.instance_status(*id)).collect(),
-                reason: s.reason.as_ref().map_or_else(String::new, forerun_types::Reason::sentence),
-                reason_label: s.reason.as_ref().map_or("none", forerun_types::Reason::label),
+                reason: s.reason.as_ref().map_or_else(String::new, Reason::sentence),
+                reason_label: s.reason.as_ref().map_or("none", Reason::label),
                 next_stop: if s.wanted > s.spec.min { self.policy.next_stop(self.now, &view) } else { None },
                 start: view.start,
                 memory_bytes: view.memory_bytes,
                 service_time: self.demand.service_time(s.spec.id),
                 cpu_milli: self.demand.cpu_milli(s.spec.id),
                 chances_ppm: s.values.iter().filter_map(|v| chance(&v.reason)).collect(),
+                last_failure: s.last_failure.clone(),
+                word: s.word(self.now),
+                mode_word: s.told.mode.map(|(mode, since)| ModeWord { mode, since }),
+                down: s.told.down.as_ref().map(|d| DownStatus { at: d.at, why: d.why.clone() }),
+                would: self.would(s),
+                progress: s.told.progress.clone(),
+                completed: s.told.completed,
+                wakes: s.told.wakes.iter().copied().collect(),
+                resume: self.demand.resume_time(s.spec.id),
+                specialise: self.demand.specialise_time(s.spec.id),
                 failing: (s.failures > 0 && s.tally.ready == 0).then(|| s.last_failure.clone()),
             }
         })
+    }
+
+    fn would(&self, s: &Service) -> Option<String> {
+        if s.mode() == Mode::Act || s.leaving {
+            return None;
+        }
+        let have = self.count(s.spec.id);
+        let reason = s.reason.as_ref().map_or_else(String::new, Reason::sentence);
+        match s.wanted.cmp(&have) {
+            Ordering::Equal => None,
+            Ordering::Greater => Some(format!("would start {}: {reason}", s.wanted - have)),
+            Ordering::Less => Some(format!("would stop {}: {reason}", have - s.wanted)),
+        }
     }
 
     fn instance_status(&self, id: InstanceId) -> Option<InstanceStatus> {
@@ -115,7 +186,8 @@ impl<P: Policy> Core<P> {
         Some(InstanceStatus {
             instance: id,
             state: match i.state {
-                State::Starting => InstanceState::Starting,
+                State::Starting | State::Resuming { .. } => InstanceState::Starting,
+                State::Paused | State::Pausing { .. } => InstanceState::Paused,
                 State::Ready => InstanceState::Ready,
                 State::Draining { .. } => InstanceState::Draining,
                 State::Stopping { .. } => InstanceState::Stopping,
@@ -124,7 +196,15 @@ impl<P: Policy> Core<P> {
             in_flight: i.requests(),
             memory_bytes: i.memory_bytes,
             reason: i.reason.sentence(),
+            found: !i.handle.is_empty(),
         })
+    }
+}
+
+impl Service {
+    fn word(&self, now: Time) -> Option<Word> {
+        let order = self.bounds.order.filter(|order| order.holds_at(now))?;
+        Some(Word { instances: order.instances?, since: self.bounds.since, until: order.until })
     }
 }
 

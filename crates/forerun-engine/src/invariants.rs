@@ -67,6 +67,8 @@ struct Known {
     ready: bool,
     stopping: bool,
     listed: bool,
+    /// It is frozen, or ordered to be.
+    paused: bool,
     /// When its drain is over, with the first generation of the table that lacked it.
     left: Option<(Time, Generation)>,
     quiesced: Vec<RouterId>,
@@ -78,6 +80,8 @@ pub struct Invariants {
     site: Option<SiteSpec>,
     /// As they are described now.
     services: BTreeMap<ServiceId, (Mode, Span)>,
+    /// A person's word goes before the description.
+    told: BTreeMap<ServiceId, Mode>,
     known: BTreeMap<InstanceId, Known>,
     reserved: Resources,
     /// By service, what the table has.
@@ -139,10 +143,32 @@ impl Invariants {
             }
             Event::StartFailed { instance, .. }
             | Event::Died { instance, .. }
-            | Event::Stopped { instance } => {
-                if let Some(known) = self.known.remove(instance) {
-                    self.reserve(&known.spec.resources, u64::saturating_sub);
+            | Event::Stopped { instance }
+            | Event::StoppedByHand { instance, .. }
+            | Event::Completed { instance } => self.let_go(*instance),
+            Event::Paused { instance } => {
+                if let Some(known) = self.known.get_mut(instance) {
+                    known.paused = true;
                 }
+            }
+            Event::Resumed { instance, .. } => {
+                if let Some(known) = self.known.get_mut(instance) {
+                    (known.paused, known.ready) = (false, true);
+                }
+            }
+            // A pause that was not carried out leaves a running instance, a resume a frozen one, which is stopped.
+            Event::NotChanged { instance, .. } => {
+                if let Some(known) = self.known.get_mut(instance)
+                    && known.ready
+                {
+                    known.paused = false;
+                }
+            }
+            Event::ModeTold { service, mode } => {
+                match mode {
+                    Some(mode) => self.told.insert(*service, *mode),
+                    None => self.told.remove(service),
+                };
             }
             Event::Quiesced { router, instance, generation } => {
                 if let Some(known) = self.known.get_mut(instance)
@@ -162,7 +188,8 @@ impl Invariants {
             self.broken(now, Rule::DoubleStart, format!("{instance} of {} is started again", spec.name));
         }
         self.last_started = self.last_started.max(Some(instance));
-        let mode = self.services.get(&spec.id).map_or(spec.mode, |s| s.0);
+        let described = self.services.get(&spec.id).map_or(spec.mode, |s| s.0);
+        let mode = self.told.get(&spec.id).copied().unwrap_or(described);
         if mode != Mode::Act {
             self.broken(
                 now,
@@ -178,12 +205,53 @@ impl Invariants {
                 ready: false,
                 stopping: false,
                 listed: false,
+                paused: false,
                 left: None,
                 quiesced: Vec::new(),
             },
         );
         if let Some(over) = self.over_capacity() {
             self.broken(now, Rule::Capacity, format!("with {instance} of {}: {over}", spec.name));
+        }
+    }
+
+    /// What was found counts like what was started, but nobody asked whether there was room.
+    pub fn adopt(&mut self, now: Time, order: &StartOrder) {
+        self.generation(now, order.generation, "an adoption");
+        if self.known.contains_key(&order.instance) {
+            return; // told again
+        }
+        self.reserve(&order.spec.resources, u64::saturating_add);
+        let known = Known {
+            spec: Arc::clone(&order.spec),
+            ready: true,
+            stopping: false,
+            listed: false,
+            paused: false,
+            left: None,
+            quiesced: Vec::new(),
+        };
+        self.known.insert(order.instance, known);
+    }
+
+    /// What is frozen has to be as quiet as what is stopped.
+    pub fn pause(&mut self, now: Time, instance: InstanceId, generation: Generation) {
+        self.generation(now, generation, "a pause");
+        self.quiet(now, instance, "paused");
+        if let Some(known) = self.known.get_mut(&instance) {
+            known.paused = true;
+        }
+    }
+
+    /// An order of which only the generation is to be looked at.
+    pub fn ordered(&mut self, now: Time, generation: Generation, what: &str) {
+        self.generation(now, generation, what);
+    }
+
+    /// An instance is known to be gone, or is Forerun's no more.
+    pub fn let_go(&mut self, instance: InstanceId) {
+        if let Some(known) = self.known.remove(&instance) {
+            self.reserve(&known.spec.resources, u64::saturating_sub);
         }
     }
 
@@ -214,18 +282,25 @@ impl Invariants {
         let instance = order.instance;
         self.generation(now, order.generation, "a stop");
         let Some(known) = self.known.get_mut(&instance) else { return };
-        let repeated = std::mem::replace(&mut known.stopping, true);
-        if repeated || !(known.listed || known.left.is_some()) {
+        if !std::mem::replace(&mut known.stopping, true) {
+            self.quiet(now, instance, "stopped");
+        }
+    }
+
+    /// An instance that was in the table is out of it, and quiet or past its drain time.
+    fn quiet(&mut self, now: Time, instance: InstanceId, done: &str) {
+        let Some(known) = self.known.get(&instance) else { return };
+        if !(known.listed || known.left.is_some()) {
             return;
         }
         let quiet = self.routers.iter().all(|router| known.quiesced.contains(router));
         let drained = known.left.is_some_and(|(over, _)| now >= over);
         if known.listed {
-            let what = format!("{instance} of {} is stopped while it is in the table", known.spec.name);
+            let what = format!("{instance} of {} is {done} while it is in the table", known.spec.name);
             self.broken(now, Rule::StopInUse, what);
         } else if !quiet && !drained {
             let what = format!(
-                "{instance} of {} is stopped before every router said that nothing is in flight",
+                "{instance} of {} is {done} before every router said that nothing is in flight",
                 known.spec.name
             );
             self.broken(now, Rule::StopInUse, what);
@@ -257,7 +332,7 @@ impl Invariants {
             route.map_or(&[][..], |r| &r.instances).iter().map(|i| i.instance).collect();
         for instance in &listed {
             match self.known.get_mut(instance) {
-                Some(known) if known.ready && !known.stopping => {
+                Some(known) if known.ready && !known.stopping && !known.paused => {
                     (known.listed, known.left) = (true, None);
                     known.quiesced.clear();
                 }
@@ -285,7 +360,7 @@ impl Invariants {
             instance: *instance,
             spec: &known.spec,
             ready: known.ready,
-            counts: !known.stopping && known.left.is_none(),
+            counts: !known.stopping && !known.paused && known.left.is_none(),
             listed: known.listed,
             stopping: known.stopping,
             drained_at: known.left.map(|l| l.0),
@@ -351,11 +426,8 @@ mod tests {
             address: ([127, 0, 0, 1], 1).into(),
             access: forerun_types::Access::Any,
         };
-        let route = ServiceRoute {
-            spec: Arc::new(ServiceSpec::named(SERVICE, "s")),
-            instances: instances.iter().map(entry).collect(),
-            unavailable: None,
-        };
+        let spec = Arc::new(ServiceSpec::named(SERVICE, "s"));
+        let route = ServiceRoute::new(spec, instances.iter().map(entry).collect(), None);
         invariants.route(Time(1), Generation(generation), SERVICE, Some(&route));
     }
 

@@ -43,6 +43,19 @@ pub struct Meter {
 }
 
 impl Running {
+    fn new(service: ServiceId, reserved_bytes: u64, since: Time) -> Self {
+        Self {
+            service,
+            reserved_bytes,
+            memory_bytes: 0,
+            ready: false,
+            busy: false,
+            prewarmed: false,
+            served: false,
+            since,
+        }
+    }
+
     fn bytes(&self) -> f64 {
         (if self.memory_bytes > 0 { self.memory_bytes } else { self.reserved_bytes }) as f64
     }
@@ -84,25 +97,51 @@ impl Meter {
                 totals.prewarmed += u64::from(prewarmed);
                 self.running.insert(
                     *instance,
-                    Running {
-                        service: *service,
-                        reserved_bytes: spec.resources.memory_bytes,
-                        memory_bytes: 0,
-                        ready: false,
-                        busy: false,
-                        prewarmed,
-                        served: false,
-                        since: now,
-                    },
+                    Running { prewarmed, ..Running::new(*service, spec.resources.memory_bytes, now) },
                 );
                 (*service, "start", reason)
             }
-            Action::Stop { instance, reason, .. } => {
-                let Some(running) = self.running.get(instance) else { return };
-                (running.service, "stop", reason)
+            Action::Adopt { instance, service, spec, .. } => {
+                let running =
+                    Running { ready: true, ..Running::new(*service, spec.resources.memory_bytes, now) };
+                // Told again of one that it has, it goes on.
+                self.running.entry(*instance).or_insert(running);
+                *self
+                    .services
+                    .entry(*service)
+                    .or_default()
+                    .decisions
+                    .entry(("adopt", "found"))
+                    .or_default() += 1;
+                return;
+            }
+            Action::LetGo { instance, .. } => {
+                self.change(now, *instance, |_, _| {});
+                self.running.remove(instance);
+                return;
             }
             Action::Want { service, reason, .. } => (*service, "want", reason),
-            _ => return,
+            Action::Stop { instance, reason, .. } => match self.running.get(instance) {
+                Some(running) => (running.service, "stop", reason),
+                None => return,
+            },
+            Action::Pause { instance, reason, .. } => match self.running.get(instance) {
+                Some(running) => (running.service, "pause", reason),
+                None => return,
+            },
+            Action::Resume { instance, reason, .. } => match self.running.get(instance) {
+                Some(running) => (running.service, "resume", reason),
+                None => return,
+            },
+            Action::Specialise { instance, spec, reason, .. } => {
+                self.change(now, *instance, |running, _| running.ready = false);
+                // From now on it is the variant's.
+                if let Some(running) = self.running.get_mut(instance) {
+                    running.service = spec.id;
+                }
+                (spec.id, "specialise", reason)
+            }
+            Action::Route { .. } | Action::Finished | Action::AskBusy { .. } => return,
         };
         let totals = self.services.entry(service).or_default();
         *totals.decisions.entry((label, reason.label())).or_default() += 1;
@@ -123,7 +162,12 @@ impl Meter {
                 self.change(now, *instance, |_, totals| totals.failed += 1);
                 self.running.remove(instance);
             }
-            Event::Stopped { instance } => {
+            Event::Specialised { instance, .. } => {
+                self.change(now, *instance, |running, _| running.ready = true);
+            }
+            Event::Stopped { instance }
+            | Event::StoppedByHand { instance, .. }
+            | Event::Completed { instance } => {
                 self.change(now, *instance, |_, _| {});
                 self.running.remove(instance);
             }

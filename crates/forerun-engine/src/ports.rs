@@ -2,7 +2,7 @@
 
 use crate::journal::Opening;
 use forerun_backends::{StartOrder, StopOrder};
-use forerun_types::{RouteTable, Time};
+use forerun_types::{Generation, InstanceId, RouteTable, ServiceSpec, Time};
 use std::sync::Arc;
 
 /// What a clock says when it is read.
@@ -67,6 +67,17 @@ pub trait Disk {
 pub trait Backends {
     fn start(&mut self, order: StartOrder);
     fn stop(&mut self, order: StopOrder);
+    /// What was told as `Found` with this handle is the order's instance from now on.
+    fn adopt(&mut self, order: StartOrder, handle: &str);
+    fn pause(&mut self, instance: InstanceId, generation: Generation);
+    fn resume(&mut self, instance: InstanceId, generation: Generation);
+    /// Gives a generic instance to the key of the order's variant.
+    fn specialise(&mut self, order: StartOrder);
+    fn ask_busy(&mut self, order: StartOrder);
+    /// An instance is this Forerun's no more; it goes on as it is.
+    fn let_go(&mut self, instance: InstanceId);
+    /// All services as they are described now, in order of their ids.
+    fn know(&mut self, services: &[Arc<ServiceSpec>]);
 }
 
 /// Everything that routes requests.

@@ -9,7 +9,9 @@ use crate::meter::Meter;
 use crate::ports::{Backends, Clock, Disk, DiskHealth, DiskOrder, Routers};
 use forerun_backends::{StartOrder, StopOrder};
 use forerun_core::{AnyPolicy, Core};
-use forerun_types::{Action, Event, Generation, RouteTable, ServiceId, ServiceRoute, Span, Time};
+use forerun_types::{
+    Action, Event, Generation, InstanceId, RouteTable, ServiceId, ServiceRoute, ServiceSpec, Span, Time,
+};
 use std::sync::Arc;
 
 /// The core is asked at most so often: ticks closer together would cost more than they bring.
@@ -84,6 +86,8 @@ pub struct Shell<C, D, B, R> {
     withholding: bool,
     actions: Vec<Action>,
     changes: Changes,
+    /// What the backends know of the core's services.
+    known: u64,
     scratch: Vec<u8>,
     meter: Meter,
     invariants: Invariants,
@@ -118,6 +122,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             withholding: false,
             actions: Vec::new(),
             changes: Changes::default(),
+            known: 0,
             scratch: Vec::new(),
             meter: Meter::default(),
             invariants: Invariants::default(),
@@ -125,6 +130,12 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         };
         shell.now = shell.ports.clock.read().now;
         shell.flushed = shell.now;
+        // A person's word outlives the life in which it was said.
+        for s in shell.core.services() {
+            if let Some(word) = s.mode_word {
+                shell.invariants.event(&Event::ModeTold { service: s.service, mode: Some(word.mode) });
+            }
+        }
         shell.begin_segment();
         shell
     }
@@ -137,6 +148,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             self.handle(event);
         }
         self.withholding = false;
+        self.know();
         // Also a world without services is a table, and by its generation no longer none.
         let table = Arc::make_mut(&mut self.table);
         table.generation = table.generation.max(Generation(1));
@@ -151,7 +163,18 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             self.step(reading.now, &Event::ClockJumped { micros });
         }
         self.step(reading.now, event);
+        self.know();
         self.publish();
+    }
+
+    /// Tells backends of services that have come, gone or changed: once for all that a life begins with.
+    fn know(&mut self) {
+        let described = self.core.described();
+        if !self.withholding && self.known != described {
+            self.known = described;
+            let services: Vec<Arc<ServiceSpec>> = self.core.specs().map(Arc::clone).collect();
+            self.ports.backends.know(&services);
+        }
     }
 
     /// Time has passed: ticks the core if it is due, flushes the journal.
@@ -247,7 +270,49 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
                 self.route(*generation, *service, route.as_ref());
             }
             Action::Finished => self.finished = true,
-            _ => {}
+            action => self.change(action),
+        }
+    }
+
+    /// Orders for instances that are there already.
+    fn change(&mut self, action: &Action) {
+        let order = |instance: &InstanceId, generation: &Generation, spec: &Arc<ServiceSpec>| StartOrder {
+            instance: *instance,
+            generation: *generation,
+            spec: Arc::clone(spec),
+        };
+        match action {
+            Action::Adopt { instance, generation, handle, spec, .. } => {
+                let order = order(instance, generation, spec);
+                self.invariants.adopt(self.now, &order);
+                self.ports.backends.adopt(order, handle);
+            }
+            Action::Pause { instance, generation, .. } => {
+                self.publish();
+                self.invariants.pause(self.now, *instance, *generation);
+                self.ports.backends.pause(*instance, *generation);
+            }
+            Action::Resume { instance, generation, .. } => {
+                self.invariants.ordered(self.now, *generation, "a resume");
+                self.ports.backends.resume(*instance, *generation);
+            }
+            Action::Specialise { instance, generation, spec, .. } => {
+                self.publish();
+                self.invariants.ordered(self.now, *generation, "a specialisation");
+                self.ports.backends.specialise(order(instance, generation, spec));
+            }
+            Action::AskBusy { instance, generation, spec } => {
+                self.ports.backends.ask_busy(order(instance, generation, spec));
+            }
+            Action::LetGo { instance, .. } => {
+                self.invariants.let_go(*instance);
+                self.ports.backends.let_go(*instance);
+            }
+            Action::Want { .. }
+            | Action::Start { .. }
+            | Action::Stop { .. }
+            | Action::Route { .. }
+            | Action::Finished => {}
         }
     }
 

@@ -82,6 +82,13 @@ impl Backends for SimBackends {
     fn stop(&mut self, order: StopOrder) {
         self.stopping.push(order);
     }
+    fn adopt(&mut self, _: StartOrder, _: &str) {}
+    fn pause(&mut self, _: InstanceId, _: Generation) {}
+    fn resume(&mut self, _: InstanceId, _: Generation) {}
+    fn specialise(&mut self, _: StartOrder) {}
+    fn ask_busy(&mut self, _: StartOrder) {}
+    fn let_go(&mut self, _: InstanceId) {}
+    fn know(&mut self, _: &[Arc<ServiceSpec>]) {}
 }
 
 #[derive(Default)]

@@ -47,6 +47,13 @@ struct Nobody;
 impl Backends for Nobody {
     fn start(&mut self, _: StartOrder) {}
     fn stop(&mut self, _: StopOrder) {}
+    fn adopt(&mut self, _: StartOrder, _: &str) {}
+    fn pause(&mut self, _: InstanceId, _: Generation) {}
+    fn resume(&mut self, _: InstanceId, _: Generation) {}
+    fn specialise(&mut self, _: StartOrder) {}
+    fn ask_busy(&mut self, _: StartOrder) {}
+    fn let_go(&mut self, _: InstanceId) {}
+    fn know(&mut self, _: &[Arc<ServiceSpec>]) {}
 }
 impl Routers for Nobody {
     fn publish(&mut self, _: Arc<RouteTable>) {}

@@ -142,7 +142,7 @@ mod tests {
             let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect();
             let mut spec = ServiceSpec::named(ServiceId(id), format!("s{id}"));
             spec.route = RouteRule { hosts: texts(hosts), paths: texts(paths) };
-            Arc::new(ServiceRoute { spec: Arc::new(spec), instances: Vec::new(), unavailable: None })
+            Arc::new(ServiceRoute::new(Arc::new(spec), Vec::new(), None))
         });
         RouteTable { generation: Generation(1), services: services.collect() }
     }
@@ -244,7 +244,7 @@ mod tests {
     fn what_is_there_for_others_only_takes_no_requests() {
         let mut database = ServiceSpec::named(ServiceId(0), "db");
         database.unrouted = true;
-        let route = ServiceRoute { spec: Arc::new(database), instances: Vec::new(), unavailable: None };
+        let route = ServiceRoute::new(Arc::new(database), Vec::new(), None);
         let table = RouteTable { generation: Generation(1), services: vec![Arc::new(route)] };
         assert_eq!(Classifier::new(&table).classify("any.example", "/"), None);
     }
@@ -264,7 +264,7 @@ mod tests {
             let services = rules.into_iter().zip(0..).map(|((hosts, paths), id)| {
                 let mut spec = ServiceSpec::named(ServiceId(id), "s");
                 spec.route = RouteRule { hosts, paths };
-                Arc::new(ServiceRoute { spec: Arc::new(spec), instances: Vec::new(), unavailable: None })
+                Arc::new(ServiceRoute::new(Arc::new(spec), Vec::new(), None))
             });
             let table = RouteTable { generation: Generation(1), services: services.collect() };
             let classifier = Classifier::new(&table);

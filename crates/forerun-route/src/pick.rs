@@ -137,6 +137,7 @@ mod tests {
                 why: "crashed three times".to_owned(),
                 retry_after: Span::from_secs(5),
             }),
+            notes: forerun_types::WaitNotes::default(),
         }
     }
 

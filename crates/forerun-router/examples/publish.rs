@@ -14,7 +14,7 @@ const ROUNDS: u64 = 2_000;
 fn service(id: u32) -> Arc<ServiceRoute> {
     let mut spec = ServiceSpec::named(ServiceId(id), format!("service-{id}"));
     spec.route = RouteRule { hosts: vec![format!("service-{id}.example")], paths: Vec::new() };
-    Arc::new(ServiceRoute { spec: Arc::new(spec), instances: Vec::new(), unavailable: None })
+    Arc::new(ServiceRoute::new(Arc::new(spec), Vec::new(), None))
 }
 
 /// The same service with one instance more or less.

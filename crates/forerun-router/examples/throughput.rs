@@ -118,7 +118,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             up,
         )?
     };
-    let route = Arc::new(ServiceRoute { spec: Arc::new(spec), instances, unavailable: None });
+    let route = Arc::new(ServiceRoute::new(Arc::new(spec), instances, None));
     router.publish(&RouteTable { generation: Generation(1), services: vec![route] });
     let engine = std::thread::spawn(move || {
         let (mut batches, mut records) = (0, 0);

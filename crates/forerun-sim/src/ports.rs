@@ -2,7 +2,7 @@
 
 use forerun_backends::{StartOrder, StopOrder};
 use forerun_engine::ports::{Backends, Clock, Disk, DiskHealth, DiskOrder, Reading, Routers};
-use forerun_types::{RouteTable, Time};
+use forerun_types::{Generation, InstanceId, RouteTable, ServiceSpec, Time};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -188,6 +188,13 @@ impl Backends for SimBackends {
     fn stop(&mut self, order: StopOrder) {
         self.0.borrow_mut().push(Given::Stop(order));
     }
+    fn adopt(&mut self, _: StartOrder, _: &str) {}
+    fn pause(&mut self, _: InstanceId, _: Generation) {}
+    fn resume(&mut self, _: InstanceId, _: Generation) {}
+    fn specialise(&mut self, _: StartOrder) {}
+    fn ask_busy(&mut self, _: StartOrder) {}
+    fn let_go(&mut self, _: InstanceId) {}
+    fn know(&mut self, _: &[Arc<ServiceSpec>]) {}
 }
 
 /// Notes the tables.

@@ -161,7 +161,9 @@ pub enum Event {
         service: ServiceId,
         key: String,
     },
-    /// A service's own container, or whatever it runs in, is there and stopped; or is not there any more.
+    /// What a service runs in is there and stopped, or could be made (`there`); or it is gone, and nothing can start.
+    /// Told once for every service that a backend knows after each listing, after that service's `Found`s: until
+    /// then the plan starts nothing for a service whose instances may outlive Forerun.
     OwnState {
         service: ServiceId,
         there: bool,
@@ -289,6 +291,12 @@ pub enum Action {
         instance: InstanceId,
         generation: Generation,
         spec: Arc<ServiceSpec>,
+    },
+    /// An instance is Forerun's no more: what it is goes on as it is. Nothing is ordered.
+    LetGo {
+        instance: InstanceId,
+        generation: Generation,
+        reason: Reason,
     },
 }
 

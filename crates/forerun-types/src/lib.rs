@@ -12,7 +12,7 @@ mod time;
 pub use activity::{Activity, Finished, InstanceLoad, ServiceLoad, Traffic};
 pub use event::{Action, Event, PeriodLoad, Reason, StopWhy};
 pub use ids::{ActionKey, Generation, GroupKey, InstanceId, RouterId, ServiceId, SiteId, TenantKey, UserKey};
-pub use route::{Access, InstanceRoute, RouteTable, ServiceRoute, Unavailable};
+pub use route::{Access, InstanceRoute, RouteTable, ServiceRoute, Unavailable, WaitNotes};
 pub use service::{
     Auth, Busy, Container, Dependency, DependsUntil, HoldLimits, HoldStyle, Hook, KeyFrom, Launch, Lines,
     Mode, Override, Readiness, Resources, RouteRule, Schedule, ServiceSpec, SiteSpec, SlaClass, Specialise,

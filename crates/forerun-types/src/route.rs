@@ -34,12 +34,37 @@ pub struct Unavailable {
     pub retry_after: Span,
 }
 
+/// What those who wait for a service may be told, and how their waits count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitNotes {
+    /// What its start is at, or why the last one failed; empty when there is nothing to say.
+    pub progress: String,
+    /// How long a start usually takes, as far as is known.
+    pub usual_start: Span,
+    /// Ready instances that were thawed or given to a key instead of started: a wait that one of them ended is a
+    /// cold start only if it was longer than the class's latency target. In order of id.
+    pub resumed: Vec<InstanceId>,
+}
+
 /// A service and its ready instances.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRoute {
     pub spec: Arc<ServiceSpec>,
     pub instances: Vec<InstanceRoute>,
     pub unavailable: Option<Unavailable>,
+    pub notes: WaitNotes,
+}
+
+impl ServiceRoute {
+    /// An entry about which nothing more is to be said.
+    #[must_use]
+    pub fn new(
+        spec: Arc<ServiceSpec>,
+        instances: Vec<InstanceRoute>,
+        unavailable: Option<Unavailable>,
+    ) -> Self {
+        Self { spec, instances, unavailable, notes: WaitNotes::default() }
+    }
 }
 
 /// All that a router goes by: immutable, replaced as a whole. Services stand in order of their ids.

@@ -24,6 +24,34 @@ pub enum What {
     Died(InstanceId),
     StopOrdered(InstanceId, StopWhy),
     Stopped(InstanceId),
+    /// Found running, and taken over.
+    Adopted(InstanceId),
+    PauseOrdered(InstanceId),
+    Paused(InstanceId),
+    ResumeOrdered(InstanceId),
+    Resumed(InstanceId),
+    NotChanged(InstanceId),
+    SpecialiseOrdered(InstanceId),
+    Specialised(InstanceId),
+    StoppedByHand(InstanceId),
+    Completed(InstanceId),
+    /// No longer Forerun's, and left as it is.
+    LetGo(InstanceId),
+}
+
+impl What {
+    /// The instance is there no more.
+    fn ends(self) -> bool {
+        matches!(
+            self,
+            What::StartFailed(_)
+                | What::Died(_)
+                | What::Stopped(_)
+                | What::StoppedByHand(_)
+                | What::Completed(_)
+                | What::LetGo(_)
+        )
+    }
 }
 
 /// What an instance is doing.
@@ -33,6 +61,8 @@ pub enum Stage {
     Ready,
     Draining,
     Stopping,
+    /// Frozen, or on the way there.
+    Paused,
 }
 
 /// An instance that is not known to be gone.
@@ -80,6 +110,7 @@ impl Scene {
                         InstanceState::Ready => Stage::Ready,
                         InstanceState::Draining => Stage::Draining,
                         InstanceState::Stopping => Stage::Stopping,
+                        InstanceState::Paused => Stage::Paused,
                     },
                     since: i.since,
                     reason: i.reason,
@@ -124,10 +155,18 @@ impl Changes {
             Event::StartFailed { instance, why } => (instance, What::StartFailed(*instance), why.clone()),
             Event::Died { instance, why } => (instance, What::Died(*instance), why.clone()),
             Event::Stopped { instance } => (instance, What::Stopped(*instance), String::new()),
+            Event::Paused { instance } => (instance, What::Paused(*instance), String::new()),
+            Event::Resumed { instance, took } => (instance, What::Resumed(*instance), format!("took {took}")),
+            Event::NotChanged { instance, why } => (instance, What::NotChanged(*instance), why.clone()),
+            Event::Specialised { instance, took } => {
+                (instance, What::Specialised(*instance), format!("took {took}"))
+            }
+            Event::StoppedByHand { instance, why } => (instance, What::StoppedByHand(*instance), why.clone()),
+            Event::Completed { instance } => (instance, What::Completed(*instance), String::new()),
             _ => return None,
         };
         let service = *self.owners.get(instance)?;
-        if !matches!(what, What::Ready(_)) {
+        if what.ends() {
             self.owners.remove(instance);
         }
         Some(Change { service, what, reason })
@@ -143,7 +182,25 @@ impl Changes {
             Action::Stop { instance, why, reason, .. } => {
                 (*self.owners.get(instance)?, What::StopOrdered(*instance, *why), reason)
             }
-            _ => return None,
+            Action::Adopt { instance, service, .. } => {
+                let known = self.owners.insert(*instance, *service) == Some(*service);
+                let (service, what) = (*service, What::Adopted(*instance));
+                return (!known).then(|| Change { service, what, reason: "found running".to_owned() });
+            }
+            Action::Pause { instance, reason, .. } => {
+                (*self.owners.get(instance)?, What::PauseOrdered(*instance), reason)
+            }
+            Action::Resume { instance, reason, .. } => {
+                (*self.owners.get(instance)?, What::ResumeOrdered(*instance), reason)
+            }
+            Action::Specialise { instance, spec, reason, .. } => {
+                self.owners.insert(*instance, spec.id);
+                (spec.id, What::SpecialiseOrdered(*instance), reason)
+            }
+            Action::LetGo { instance, reason, .. } => {
+                (self.owners.remove(instance)?, What::LetGo(*instance), reason)
+            }
+            Action::Route { .. } | Action::Finished | Action::AskBusy { .. } => return None,
         };
         Some(Change { service, what, reason: reason.sentence() })
     }

@@ -273,7 +273,28 @@ impl Reader {
             }
             What::Ready(instance) => self.becomes(instance, Stage::Ready, now),
             What::StopOrdered(instance, _) => self.becomes(instance, Stage::Stopping, now),
-            What::StartFailed(instance) | What::Died(instance) | What::Stopped(instance) => {
+            What::Adopted(instance) => {
+                let stage = Stage::Ready;
+                self.instances.insert(instance, Standing { instance, stage, since: now, reason: reason() });
+            }
+            What::PauseOrdered(instance) | What::Paused(instance) => {
+                self.becomes(instance, Stage::Paused, now);
+            }
+            What::SpecialiseOrdered(instance) => {
+                let stage = Stage::Starting;
+                self.instances.insert(instance, Standing { instance, stage, since: now, reason: reason() });
+            }
+            What::ResumeOrdered(instance) => self.becomes(instance, Stage::Starting, now),
+            What::Resumed(instance) | What::Specialised(instance) => {
+                self.becomes(instance, Stage::Ready, now);
+            }
+            What::NotChanged(_) => {}
+            What::StartFailed(instance)
+            | What::Died(instance)
+            | What::Stopped(instance)
+            | What::StoppedByHand(instance)
+            | What::Completed(instance)
+            | What::LetGo(instance) => {
                 self.instances.remove(&instance);
             }
         }

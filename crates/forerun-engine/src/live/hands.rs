@@ -3,7 +3,7 @@
 use crate::ports::{Backends, Routers};
 use forerun_backends::{Backend, OrderError, Sink, StartOrder, StopOrder};
 use forerun_router::RouterHandle;
-use forerun_types::{Event, InstanceId, RouteTable};
+use forerun_types::{Event, Generation, InstanceId, RouteTable, ServiceSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -43,9 +43,7 @@ impl Backends for LiveBackends {
     }
 
     fn stop(&mut self, order: StopOrder) {
-        let has = |b: &&Arc<dyn Backend>| b.running().contains(&order.instance);
-        let owner = self.owners.get(&order.instance).or_else(|| self.by_name.values().find(has));
-        let Some(backend) = owner else {
+        let Some(backend) = self.owner(order.instance) else {
             // None of them has it: it is gone.
             (self.sink)(Event::Stopped { instance: order.instance });
             return;
@@ -54,9 +52,81 @@ impl Backends for LiveBackends {
             tracing::warn!(%error, instance = %order.instance, "a stop order was refused");
         }
     }
+
+    fn adopt(&mut self, order: StartOrder, handle: &str) {
+        let instance = order.instance;
+        let result = match self.by_name.get(order.spec.backend.as_str()) {
+            Some(backend) => {
+                let backend = Arc::clone(backend);
+                self.note_owner(instance, &backend);
+                backend.adopt(order, handle).map_err(|e| e.to_string())
+            }
+            None => Err(format!("this forerun has no backend called `{}`", order.spec.backend)),
+        };
+        // Nobody will tell of it again, so that it must not stay in the books.
+        if let Err(why) = result {
+            (self.sink)(Event::Died { instance, why });
+        }
+    }
+
+    fn pause(&mut self, instance: InstanceId, generation: Generation) {
+        self.change(instance, |backend| backend.pause(instance, generation));
+    }
+
+    fn resume(&mut self, instance: InstanceId, generation: Generation) {
+        self.change(instance, |backend| backend.resume(instance, generation));
+    }
+
+    fn specialise(&mut self, order: StartOrder) {
+        self.change(order.instance, |backend| backend.specialise(order));
+    }
+
+    fn ask_busy(&mut self, order: StartOrder) {
+        let instance = order.instance;
+        let result = match self.owner(instance) {
+            Some(backend) => backend.ask_busy(order).map_err(|e| e.to_string()),
+            None => Err("no backend has it".to_owned()),
+        };
+        // Who cannot be asked counts as busy, as one who does not answer.
+        if let Err(why) = result {
+            (self.sink)(Event::BusyAnswer { instance, busy: true, why });
+        }
+    }
+
+    fn let_go(&mut self, instance: InstanceId) {
+        self.owners.remove(&instance);
+    }
+
+    fn know(&mut self, services: &[Arc<ServiceSpec>]) {
+        for (name, backend) in &self.by_name {
+            let own: Vec<Arc<ServiceSpec>> =
+                services.iter().filter(|s| s.backend == *name).map(Arc::clone).collect();
+            backend.know(&own);
+        }
+    }
 }
 
 impl LiveBackends {
+    fn owner(&self, instance: InstanceId) -> Option<&Arc<dyn Backend>> {
+        let has = |b: &&Arc<dyn Backend>| b.running().contains(&instance);
+        self.owners.get(&instance).or_else(|| self.by_name.values().find(has))
+    }
+
+    /// Has an instance's backend change it; a refusal leaves it as it was.
+    fn change(&self, instance: InstanceId, order: impl FnOnce(&Arc<dyn Backend>) -> Result<(), OrderError>) {
+        let result = match self.owner(instance) {
+            Some(backend) => {
+                order(backend).map_err(|e| (matches!(e, OrderError::Stale { .. }), e.to_string()))
+            }
+            None => Err((false, "no backend has it".to_owned())),
+        };
+        match result {
+            Ok(()) => {}
+            Err((true, why)) => tracing::warn!(%why, "an order was refused"),
+            Err((false, why)) => (self.sink)(Event::NotChanged { instance, why }),
+        }
+    }
+
     fn note_owner(&mut self, instance: InstanceId, backend: &Arc<dyn Backend>) {
         let known = self.owners.len();
         if known >= OWNERS_LEAST && known.is_power_of_two() {

@@ -223,7 +223,8 @@ impl Engine {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let in_time = self.thread.is_finished();
-        for backend in &self.backends {
+        // What outlives Forerun goes on; the next life takes it over.
+        for backend in self.backends.iter().filter(|b| !b.capabilities().adopt) {
             backend.shutdown(Span::ZERO);
         }
         drop(self.backends);

@@ -53,6 +53,16 @@ impl Observer {
                     self.metrics.instance_started(name, backend, "cold", *took);
                 }
             }
+            Event::Resumed { instance, took } => {
+                if let Some((name, backend)) = service_of(*instance).and_then(|s| self.names.get(&s)) {
+                    self.metrics.instance_started(name, backend, "resume", *took);
+                }
+            }
+            Event::Specialised { instance, took } => {
+                if let Some((name, backend)) = service_of(*instance).and_then(|s| self.names.get(&s)) {
+                    self.metrics.instance_started(name, backend, "specialise", *took);
+                }
+            }
             _ => {}
         }
     }

@@ -35,7 +35,7 @@ pub(crate) fn entry(spec: &Arc<ServiceSpec>, instances: &[(u64, SocketAddr)]) ->
         access: Access::Any,
     };
     let instances = instances.iter().map(route).collect();
-    Arc::new(ServiceRoute { spec: Arc::clone(spec), instances, unavailable: None })
+    Arc::new(ServiceRoute::new(Arc::clone(spec), instances, None))
 }
 
 impl World {
@@ -78,8 +78,7 @@ impl World {
 
     pub(crate) fn publish_unavailable(&self, spec: &Arc<ServiceSpec>, why: &str) {
         let unavailable = Unavailable { why: why.to_owned(), retry_after: Span::from_secs(7) };
-        let route =
-            ServiceRoute { spec: Arc::clone(spec), instances: Vec::new(), unavailable: Some(unavailable) };
+        let route = ServiceRoute::new(Arc::clone(spec), Vec::new(), Some(unavailable));
         self.publish(&[Arc::new(route)]);
     }
 

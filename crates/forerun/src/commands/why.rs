@@ -116,6 +116,7 @@ fn stage(stage: Stage) -> &'static str {
         Stage::Ready => "ready",
         Stage::Draining => "draining",
         Stage::Stopping => "stopping",
+        Stage::Paused => "paused",
     }
 }
 
@@ -138,6 +139,17 @@ fn sentence(entry: &Entry) -> String {
         Some(What::Died(i)) => format!("{i} died"),
         Some(What::StopOrdered(i, why)) => format!("{i} told to stop, {}", stop_why(why)),
         Some(What::Stopped(i)) => format!("{i} stopped"),
+        Some(What::Adopted(i)) => format!("{i} taken over"),
+        Some(What::PauseOrdered(i)) => format!("{i} told to pause"),
+        Some(What::Paused(i)) => format!("{i} paused"),
+        Some(What::ResumeOrdered(i)) => format!("{i} told to go on"),
+        Some(What::Resumed(i)) => format!("{i} goes on"),
+        Some(What::NotChanged(i)) => format!("{i} stayed as it was"),
+        Some(What::SpecialiseOrdered(i)) => format!("{i} told to serve one key"),
+        Some(What::Specialised(i)) => format!("{i} serves one key"),
+        Some(What::StoppedByHand(i)) => format!("{i} stopped by hand"),
+        Some(What::Completed(i)) => format!("{i} has done its work"),
+        Some(What::LetGo(i)) => format!("{i} let go"),
     }
 }
 
@@ -176,6 +188,17 @@ fn change(entry: &Entry) -> Value {
         Some(What::Died(i)) => ("died", Some(i), None),
         Some(What::StopOrdered(i, _)) => ("stop_ordered", Some(i), None),
         Some(What::Stopped(i)) => ("stopped", Some(i), None),
+        Some(What::Adopted(i)) => ("adopted", Some(i), None),
+        Some(What::PauseOrdered(i)) => ("pause_ordered", Some(i), None),
+        Some(What::Paused(i)) => ("paused", Some(i), None),
+        Some(What::ResumeOrdered(i)) => ("resume_ordered", Some(i), None),
+        Some(What::Resumed(i)) => ("resumed", Some(i), None),
+        Some(What::NotChanged(i)) => ("not_changed", Some(i), None),
+        Some(What::SpecialiseOrdered(i)) => ("specialise_ordered", Some(i), None),
+        Some(What::Specialised(i)) => ("specialised", Some(i), None),
+        Some(What::StoppedByHand(i)) => ("stopped_by_hand", Some(i), None),
+        Some(What::Completed(i)) => ("completed", Some(i), None),
+        Some(What::LetGo(i)) => ("let_go", Some(i), None),
     };
     json!({
         "at": entry.at.as_secs_f64(),
