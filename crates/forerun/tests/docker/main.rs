@@ -4,4 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod engine;
+#[allow(dead_code, reason = "not everything of it is used here")]
+#[path = "../live/http.rs"]
+mod http;
+mod proxy;
 mod testbed;
+#[allow(dead_code, reason = "not everything of it is used here")]
+#[path = "../live/world.rs"]
+mod world;
