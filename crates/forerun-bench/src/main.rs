@@ -3,6 +3,7 @@
 
 mod core;
 mod replay;
+mod specialise;
 mod wake;
 
 use serde::Serialize;
@@ -39,10 +40,11 @@ impl Figure {
 type Run = fn() -> Vec<Figure>;
 
 /// Every benchmark by its name.
-const BENCHES: [(&str, Run); 3] = [("core", core::run), ("replay", replay::run), ("wake", wake::run)];
+const BENCHES: [(&str, Run); 4] =
+    [("core", core::run), ("replay", replay::run), ("wake", wake::run), ("specialise", specialise::run)];
 
 fn main() {
-    // `wake` starts this program again: as what it wakes, and as the process backend's helpers.
+    // `wake` and `specialise` start this program again: as what they run, and as the process backend's helpers.
     match std::env::args().nth(1).as_deref() {
         Some("__reaper") => forerun_backends::reaper_main(),
         Some("__launch") => forerun_backends::launcher_main(2),

@@ -280,6 +280,25 @@ impl Engine {
         Box::pin(self.docker.create_image(Some(options), None, None))
     }
 
+    /// Makes an image of a root file system's tar archive.
+    pub(super) async fn import(&self, name: &str, tag: &str, archive: Vec<u8>) -> Result<(), EngineError> {
+        let options = CreateImageOptionsBuilder::default().from_src("-").repo(name).tag(tag).build();
+        let body = bollard::body_full(Bytes::from(archive));
+        let mut told = Box::pin(self.docker.create_image(Some(options), Some(body), None));
+        let all = async move {
+            while let Some(item) = told.next().await {
+                item?;
+            }
+            Ok(())
+        };
+        self.call("make an image", WORK, all).await
+    }
+
+    pub(super) async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        let options = None::<bollard::query_parameters::RemoveImageOptions>;
+        self.call("remove an image", WORK, self.docker.remove_image(name, options, None)).await.map(drop)
+    }
+
     /// What happens to containers from a time on (seconds since 1970 by the engine's clock; empty is now).
     pub(super) fn events(&self, since: &str) -> Items<EventMessage> {
         let options = EventsOptionsBuilder::default().filters(&HashMap::from([("type", vec!["container"])]));

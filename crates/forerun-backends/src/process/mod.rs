@@ -24,7 +24,7 @@ mod why;
 
 pub use launch::launcher_main;
 pub use reaper::reaper_main;
-pub(crate) use sys::ignore_end_signals;
+pub(crate) use sys::{end_at_end_signals, ignore_end_signals};
 
 use crate::ledger::{Ledger, StartVerdict, StopVerdict};
 use crate::{Backend, Capabilities, OrderError, SetupError, Sink, StartOrder, StopOrder};

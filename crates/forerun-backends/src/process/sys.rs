@@ -58,6 +58,22 @@ pub(crate) fn ignore_end_signals() {
     }
 }
 
+/// From now on SIGTERM and SIGINT end this process with exit code 0. Without that, process 1 of a container does not
+/// notice them.
+pub(crate) fn end_at_end_signals() {
+    extern "C" fn end(_: libc::c_int) {
+        // SAFETY: `_exit` is async-signal-safe, and does not come back.
+        unsafe { libc::_exit(0) }
+    }
+    let handler: extern "C" fn(libc::c_int) = end;
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler does nothing but end the process by an async-signal-safe call.
+        unsafe {
+            libc::signal(signal, handler as *const () as libc::sighandler_t);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::announcement;

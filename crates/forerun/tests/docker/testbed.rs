@@ -24,6 +24,7 @@ fn an_engine_answers_and_its_containers_can_be_reached() {
     });
     engine.stop("one");
     assert!(!engine.is_running("one"));
+    assert_eq!(engine.inspect("one")["State"]["ExitCode"], 0, "it did not hear the signal");
 }
 
 #[test]
