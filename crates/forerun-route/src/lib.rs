@@ -6,12 +6,20 @@
 //!
 //! Absent on purpose: IO, clocks, async, locks, and any memory of requests; counters belong to the caller.
 
+mod budget;
 mod classify;
+mod explain;
 mod hold;
+mod network;
 mod pick;
 mod template;
+mod wake;
 
+pub use budget::WakeBudget;
 pub use classify::{Classifier, normalise_host};
+pub use explain::{Explanation, Tried, explain};
 pub use hold::{HoldRefusal, admit_hold};
+pub use network::{Network, NotANetwork};
 pub use pick::{LoadView, Pick, admits, pick};
 pub use template::{SEGMENT_PLACEHOLDER, TemplateGuard, action_template};
+pub use wake::{BOT_ENDINGS, Caller, Nobody, PROBE_AGENTS, PROBE_PATHS, WakeFilter};
