@@ -60,15 +60,16 @@ impl Batch {
         }
     }
 
-    pub(crate) fn activity(&self, activity: Activity, name: Option<String>) {
+    /// What was done, if it counts, and the name of what was done, if it has not been told.
+    pub(crate) fn activity(&self, activity: Option<Activity>, action: ActionKey, name: Option<String>) {
         self.add(|pending| {
             if let Some(name) = name {
-                pending.names.push((activity.action, name));
+                pending.names.push((action, name));
             }
-            if pending.records() < PENDING_MAX {
-                pending.activities.push(activity);
-            } else {
-                pending.lost += 1;
+            match activity {
+                Some(activity) if pending.records() < PENDING_MAX => pending.activities.push(activity),
+                Some(_) => pending.lost += 1,
+                None => {}
             }
         });
     }

@@ -1,22 +1,25 @@
 //! An answer that is Forerun's own: whose fault it was, why, and when to ask again.
 //!
 //! `forerun-source` and `forerun-reason` of an answer:
-//! - `client`: `no-service` (404), `bad-request` (400, 405, 501), `client-body` (400), `client-stalled` (408);
+//! - `client`: `no-service` (404), `bad-request` (400, 405, 501), `client-body` (400), `client-stalled` (408),
+//!   `wake-rate` (429, with `retry-after`);
 //! - `upstream`: `upstream-connect`, `upstream-closed`, `upstream-protocol` (502), `upstream-connect-timeout`,
-//!   `upstream-timeout` (504);
+//!   `upstream-timeout` (504), `auth-server` (502, 504);
 //! - `internal`, each a 503 with `retry-after`: `hold-requests`, `hold-bytes`, `hold-timeout`, `unavailable`,
 //!   `starting`, `shutting-down`.
 //!
 //! `upstream-connect`, `upstream-connect-timeout` and `upstream-closed` come only once no other instance may or can
 //! take the request.
 //!
-//! In statistics only: `upstream-cut`, an instance's answer that broke off, and `client-gone`. What is no HTTP/1 is
+//! In statistics only: `upstream-cut`, an instance's answer that broke off, `client-gone`, `page`, a waiting page
+//! instead of an answer, `asleep`, a probe that Forerun answered, and `auth`, who was not let in. What is no HTTP/1 is
 //! refused below this, with 400, 414 or 431 and no reason.
 
 use crate::body::ReplyBody;
+use crate::page::{Condition, Shown};
 use bytes::Bytes;
 use forerun_route::HoldRefusal;
-use forerun_types::{Span, Unavailable};
+use forerun_types::{ServiceSpec, Span, Unavailable};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
@@ -45,6 +48,8 @@ pub(crate) struct Fault {
     /// One word for the `forerun-reason` header and for metrics.
     pub(crate) reason: &'static str,
     pub(crate) sentence: String,
+    /// What an instance said last, for those who may see it.
+    pub(crate) log: Vec<String>,
     pub(crate) retry_after: Option<Span>,
 }
 
@@ -55,24 +60,57 @@ impl Fault {
     pub(crate) const CLIENT_GONE: &str = "client-gone";
 
     pub(crate) fn client(status: StatusCode, reason: &'static str, sentence: impl Into<String>) -> Self {
-        Self { status, source: Source::Client, reason, sentence: sentence.into(), retry_after: None }
+        Self {
+            status,
+            source: Source::Client,
+            reason,
+            sentence: sentence.into(),
+            log: Vec::new(),
+            retry_after: None,
+        }
     }
 
     pub(crate) fn upstream(status: StatusCode, reason: &'static str, sentence: impl Into<String>) -> Self {
-        Self { status, source: Source::Upstream, reason, sentence: sentence.into(), retry_after: None }
+        Self {
+            status,
+            source: Source::Upstream,
+            reason,
+            sentence: sentence.into(),
+            log: Vec::new(),
+            retry_after: None,
+        }
     }
 
     fn later(reason: &'static str, sentence: String, retry_after: Span) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self { status, source: Source::Internal, reason, sentence, retry_after: Some(retry_after) }
+        let log = Vec::new();
+        Self { status, source: Source::Internal, reason, sentence, log, retry_after: Some(retry_after) }
     }
 
     pub(crate) fn hold(service: &str, refusal: &HoldRefusal) -> Self {
         Self::later(refusal.reason(), format!("service {service}: {refusal}"), refusal.retry_after())
     }
 
-    pub(crate) fn unavailable(service: &str, why: &Unavailable) -> Self {
-        Self::later("unavailable", format!("service {service} is unavailable: {}", why.why), why.retry_after)
+    pub(crate) fn unavailable(spec: &ServiceSpec, why: &Unavailable) -> Self {
+        let shown = Shown {
+            name: spec.name.clone(),
+            condition: Condition::Failing(why.clone()),
+            usual: spec.start_estimate,
+            hide_log: spec.hide_log,
+        };
+        let first = why.why.lines().next().unwrap_or("no reason is known");
+        let sentence = format!("service {} is unavailable: {first}", spec.name);
+        Self { log: shown.log(), ..Self::later("unavailable", sentence, why.retry_after) }
+    }
+
+    /// `wake.per_minute` of one address are used up.
+    pub(crate) fn too_many_wakes(service: &str, per_minute: u32, retry_after: Span) -> Self {
+        let sentence = format!(
+            "service {service} is asleep, and your address has woken it {per_minute} times within a minute, \
+             which wake.per_minute allows"
+        );
+        let fault = Self::client(StatusCode::TOO_MANY_REQUESTS, "wake-rate", sentence);
+        Self { retry_after: Some(retry_after), ..fault }
     }
 
     /// It left the table between the lookup and the lock.
@@ -105,10 +143,14 @@ impl Fault {
         let (kind, text) = if json {
             let sentence = json_string(&self.sentence);
             let (source, reason) = (self.source.name(), self.reason);
-            let text = format!("{{\"error\":{sentence},\"reason\":\"{reason}\",\"source\":\"{source}\"}}\n");
+            let log: Vec<String> = self.log.iter().map(|line| json_string(line)).collect();
+            let log = if log.is_empty() { String::new() } else { format!(",\"log\":[{}]", log.join(",")) };
+            let text =
+                format!("{{\"error\":{sentence},\"reason\":\"{reason}\",\"source\":\"{source}\"{log}}}\n");
             ("application/json", text)
         } else {
-            ("text/plain; charset=utf-8", format!("{}\n", self.sentence))
+            let lines = std::iter::once(&self.sentence).chain(&self.log);
+            ("text/plain; charset=utf-8", lines.map(|line| format!("{line}\n")).collect())
         };
         let mut response = Response::new(ReplyBody::own(Bytes::from(text)));
         *response.status_mut() = self.status;
@@ -162,7 +204,8 @@ mod tests {
         for (micros, seconds) in [(0, "1"), (1, "1"), (1_000_000, "1"), (1_000_001, "2"), (30_000_000, "30")]
         {
             let why = Unavailable { why: "it crashed".to_owned(), retry_after: Span(micros) };
-            let response = Fault::unavailable("shop", &why).into_response(false);
+            let spec = ServiceSpec::named(forerun_types::ServiceId(1), "shop");
+            let response = Fault::unavailable(&spec, &why).into_response(false);
             assert_eq!(response.headers()[RETRY_AFTER], seconds, "{micros}");
         }
     }

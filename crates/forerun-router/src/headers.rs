@@ -1,8 +1,8 @@
 //! Headers that end at a proxy, and those that it adds.
 
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, AsHeaderName, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::{HeaderMap, Method, Request, Version};
 use std::net::IpAddr;
@@ -46,6 +46,29 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// A header's text; empty when there is none, or none that can be read.
+pub(crate) fn text(headers: &HeaderMap, name: impl AsHeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Whether a browser goes to a page: it says so itself, or else it asks for HTML by name.
+pub(crate) fn is_navigation(headers: &HeaderMap) -> bool {
+    let mode = text(headers, "sec-fetch-mode");
+    (mode.is_empty() || mode == "navigate") && text(headers, ACCEPT).contains("text/html")
+}
+
+/// What a browser says of a request that it makes ahead of need.
+pub(crate) fn purpose(headers: &HeaderMap) -> &str {
+    let names = ["sec-purpose", "purpose", "x-purpose", "x-moz"];
+    names.iter().map(|name| text(headers, *name)).find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+/// Whether another proxy has had a request before.
+pub(crate) fn was_forwarded(headers: &HeaderMap) -> bool {
+    let names = ["x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via"];
+    names.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Whether a body comes in a coding that a proxy would have to take off: anything but plain `chunked`.

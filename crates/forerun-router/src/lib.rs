@@ -1,7 +1,8 @@
 //! The data plane: an HTTP/1.1 reverse proxy that holds a request while an instance for it starts.
 //!
-//! A request goes `server` (accept, connection) -> `proxy` (classify, name, admit, forward) -> `service` (pick, hold,
-//! count: one lock per service) -> `upstream` (connections to instances) -> `body` (both bodies, streamed). What it
+//! A request goes `server` (accept, connection) -> `door` (classify, `auth`, tell people from probes, name) -> `proxy`
+//! (admit, forward, or show the waiting `page`) -> `service` (pick, hold, count: one lock per service) -> `upstream`
+//! (connections to instances) -> `body` (both bodies, streamed). What it
 //! learns goes up in batches (`batch`), what the engine must know now at once (`up`); a route table comes down by
 //! [`RouterHandle::publish`] (`table`).
 //!
@@ -15,27 +16,35 @@
 //!
 //! Absent on purpose: how a plan is made, and every choice that `forerun-route` makes.
 
+mod auth;
 mod batch;
 mod body;
 mod core;
+mod door;
 mod fault;
 mod headers;
 mod identity;
 mod io;
+mod page;
 mod proxy;
+mod query;
 mod revival;
 mod server;
 mod service;
 mod settings;
 mod state;
 mod stats;
+mod stay;
 mod table;
 mod tunnel;
 mod up;
 mod upstream;
 mod visit;
+mod wakes;
 
+pub use auth::{ForwardUrlError, check_forward_url};
 pub use server::{Router, RouterHandle};
 pub use settings::{Clock, Listen, RouterError, RouterLimits, RouterSettings};
 pub use stats::{Outcome, RouterStats, ServiceStats};
 pub use up::{Up, UpReceiver, channel};
+pub use wakes::{Visitor, Wakes};

@@ -1,175 +1,159 @@
-//! The path of one request.
+//! The path of a request that may come in: a place at an instance, and there and back.
 
+use crate::auth::Told;
 use crate::body::{Forwarded, Progress, ReplyBody, RequestBody, Upload};
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::headers;
-use crate::identity::user_key;
 use crate::io::Client;
+use crate::page::{self, Condition, Form, STATE_PATH};
+use crate::query;
 use crate::server::Phase;
 use crate::service::{Admission, Asking, Place};
 use crate::table::Entry;
 use crate::tunnel;
 use crate::upstream::{self, Failed, Lease, SendError};
 use crate::visit::Visit;
-use forerun_route::action_template;
-use forerun_types::{Activity, Generation, UserKey};
+use forerun_types::{ActionKey, HoldStyle, Span, UserKey};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ACCEPT, EXPECT, HOST, HeaderValue};
+use hyper::header::{ACCEPT, EXPECT, HOST, HeaderValue, SET_COOKIE};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Answers a request, whatever comes.
-pub(crate) async fn serve(
-    core: Arc<Core>,
-    client: Client,
-    phase: watch::Receiver<Phase>,
-    request: Request<Incoming>,
-) -> Response<ReplyBody> {
-    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-    let json = accept.is_some_and(|accept| accept.contains("application/json"));
-    let found = target(&request).and_then(|host| find(&core, &request, host));
-    let result = match found {
-        Ok((entry, host)) => {
-            let (visit, user) = begin(&core, &entry, &client, &request);
-            Asked { core, entry, client, phase, host, user }.route(request, visit).await
-        }
-        Err(fault) => {
-            let awaits_go = request.headers().contains_key(EXPECT);
-            linger(request.into_body(), awaits_go);
-            Err(fault)
-        }
-    };
-    result.unwrap_or_else(|fault| fault.into_response(json))
+/// A request whose service is known, and who may come in.
+pub(crate) struct Asked {
+    pub(crate) core: Arc<Core>,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) client: Client,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) user: UserKey,
+    pub(crate) action: ActionKey,
+    /// It is a waiting page loaded again, or what the page was shown instead of.
+    pub(crate) again: bool,
+    /// What the guard said of the user.
+    pub(crate) told: Told,
 }
 
-/// The host that a request is for: of its target, or of its one `Host`.
-fn target(request: &Request<Incoming>) -> Result<Option<HeaderValue>, Fault> {
-    if request.method() == Method::CONNECT {
-        let sentence = "forerun is no forward proxy: CONNECT is not allowed";
-        return Err(Fault::client(StatusCode::METHOD_NOT_ALLOWED, "bad-request", sentence));
-    }
-    if headers::has_strange_coding(request.headers()) {
-        let sentence = "the only transfer-encoding allowed is chunked";
-        return Err(Fault::client(StatusCode::NOT_IMPLEMENTED, "bad-request", sentence));
-    }
-    let bad = |sentence: &str| Fault::client(StatusCode::BAD_REQUEST, "bad-request", sentence);
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let (host, another) = (hosts.next(), hosts.next());
-    if another.is_some() {
-        return Err(bad("more than one host header"));
-    }
-    if let Some(authority) = request.uri().authority() {
-        // Without the name and password that may stand in front.
-        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        return HeaderValue::from_str(host)
-            .map(Some)
-            .map_err(|_| bad("the host in the request line is malformed"));
-    }
-    match host {
-        None if request.version() == Version::HTTP_11 => Err(bad("no host header")),
-        host => Ok(host.cloned()),
-    }
+/// Why a request has no place.
+enum Denied {
+    Fault(Fault),
+    /// It is shown the waiting page instead.
+    Page,
 }
 
-fn find(
-    core: &Core,
-    request: &Request<Incoming>,
-    host: Option<HeaderValue>,
-) -> Result<(Arc<Entry>, Option<HeaderValue>), Fault> {
-    let name = host.as_ref().map_or(Ok(""), HeaderValue::to_str);
-    let name = name.map_err(|_| {
-        Fault::client(StatusCode::BAD_REQUEST, "bad-request", "the host header is not plain ASCII")
-    })?;
-    let path = request.uri().path();
-    let table = core.table.load();
-    match table.find(name, path) {
-        Some(entry) => Ok((entry, host)),
-        // Nobody may conclude from this that there is no such service.
-        None if table.generation == Generation(0) => Err(Fault::starting()),
-        None => {
-            core.totals.unknown.fetch_add(1, Ordering::Relaxed);
-            Err(Fault::no_service(name, path))
-        }
-    }
-}
-
-/// Notes who asks for what.
-fn begin(
-    core: &Arc<Core>,
-    entry: &Arc<Entry>,
-    client: &Client,
-    request: &Request<Incoming>,
-) -> (Visit, UserKey) {
-    let now = core.now();
-    let address = headers::client_address(request.headers(), client.address, core.limits.trust_forwarded);
-    let user = user_key(&core.secret, &entry.spec, request.headers(), address);
-    let template = action_template(request.method().as_str(), request.uri().path());
-    let (action, name) = entry.service.name_action(template);
-    let activity = Activity {
-        at: now,
-        tenant: entry.tenant,
-        user,
-        group: entry.group,
-        site: core.site,
-        service: entry.service.id,
-        action,
-    };
-    core.batch.activity(activity, name);
-    (Visit::new(Arc::clone(core), Arc::clone(&entry.service), action, now), user)
-}
-
-/// One request whose service is known.
-struct Asked {
-    core: Arc<Core>,
-    entry: Arc<Entry>,
-    client: Client,
-    phase: watch::Receiver<Phase>,
-    host: Option<HeaderValue>,
-    user: UserKey,
-}
+/// How long a browser is held before it is shown the page: what is there sooner needs none.
+const PAGE_AFTER: Duration = Duration::from_millis(500);
+/// A page asks again every second, or is loaded again every five: one that has not for so long is closed.
+pub(crate) const PAGE_STAY: Span = Span::from_secs(15);
 
 impl Asked {
-    /// Gets a place and forwards. If either fails for good, what the client still sends is read on for a while.
-    async fn route(
-        self,
+    /// Gets a place, unless it has one, and forwards. If either fails for good, what the client still sends is read on
+    /// for a while.
+    pub(crate) async fn route(
+        mut self,
         mut request: Request<Incoming>,
         mut visit: Visit,
+        place: Option<Place>,
     ) -> Result<Response<ReplyBody>, Fault> {
-        let core = &self.core;
         let upgrade = headers::wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let awaits_go = request.headers().contains_key(EXPECT);
         let asking = self.asking(&request, &visit);
-        let admission = self.entry.service.admit(core, asking, core.now());
-        let place = match self.wait(admission).await {
-            Ok(place) => place,
-            Err(fault) => {
-                linger(request.into_body(), awaits_go);
-                return Err(visit.refuse(fault));
-            }
+        let place = match place {
+            Some(place) => place,
+            None => match self.admit(&request, asking, upgrade.is_some()).await {
+                Ok(place) => place,
+                Err(denied) => return self.deny(denied, request, visit, awaits_go),
+            },
         };
         let close_delimited = request.version() == Version::HTTP_10;
+        let cookies = std::mem::take(&mut self.told.cookies);
         let (request, again) = self.outgoing(request, &visit, place.pool.address(), upgrade.is_some());
-        match self.send(request, &again, asking, place, &mut visit).await {
+        let answered = match self.send(request, &again, asking, place, &mut visit).await {
             Ok((response, lease)) => {
                 visit.answers(response.status());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    return tunnel::open(response, upgrade, visit, self.client, self.phase);
+                    tunnel::open(response, upgrade, visit, self.client, self.phase)
+                } else {
+                    answer(response, lease, visit, close_delimited.then_some(self.client))
                 }
-                answer(response, lease, visit, close_delimited.then_some(self.client))
             }
             Err((fault, unsent)) => {
                 if let Some(body) = unsent.and_then(|request| request.into_body().into_inner()) {
                     linger(body, awaits_go);
                 }
                 Err(visit.refuse(fault))
+            }
+        };
+        answered.map(|mut response| {
+            for cookie in cookies {
+                response.headers_mut().append(SET_COOKIE, cookie);
+            }
+            response
+        })
+    }
+
+    async fn admit(
+        &self,
+        request: &Request<Incoming>,
+        asking: Asking,
+        upgrades: bool,
+    ) -> Result<Place, Denied> {
+        let admission = self.entry.service.admit(&self.core, asking, self.core.now());
+        if matches!(admission, Admission::Go(_)) {
+            return self.wait(admission, None).await;
+        }
+        let page_after = (!upgrades).then(|| self.page_after(request)).flatten();
+        self.wait(admission, page_after).await
+    }
+
+    /// When a request is shown the waiting page, if it ever is.
+    fn page_after(&self, request: &Request<Incoming>) -> Option<Duration> {
+        let style = self.entry.spec.hold_style;
+        if request.method() != Method::GET || style == HoldStyle::Wait {
+            return None;
+        }
+        // Where all instances are only busy one is soon free.
+        if self.entry.service.condition() == Condition::Ready {
+            return None;
+        }
+        match style {
+            HoldStyle::Page => Some(Duration::ZERO),
+            _ => headers::is_navigation(request.headers()).then_some(PAGE_AFTER),
+        }
+    }
+
+    fn deny(
+        &self,
+        denied: Denied,
+        request: Request<Incoming>,
+        visit: Visit,
+        awaits_go: bool,
+    ) -> Result<Response<ReplyBody>, Fault> {
+        let wants_page = self.page_after(&request).is_some();
+        let accept = headers::text(request.headers(), &ACCEPT).to_owned();
+        let target = request.uri().path().to_owned();
+        linger(request.into_body(), awaits_go);
+        let shown = self.entry.shown();
+        match denied {
+            Denied::Fault(fault) if !(wants_page && fault.reason == "unavailable") => {
+                let adds = fault.reason == "hold-timeout" && shown.condition.word() == "starting";
+                let sentence =
+                    if adds { format!("{}; {}", fault.sentence, shown.sentence()) } else { String::new() };
+                let fault = if adds { Fault { sentence, ..fault } } else { fault };
+                Err(visit.refuse(fault))
+            }
+            _ => {
+                let poll = Some(format!("{STATE_PATH}?path={}", query::encode(&target)));
+                let response = page::waiting(&shown, Form::of(&accept), poll);
+                visit.answered_by_page(response.status());
+                Ok(response.map(ReplyBody::own))
             }
         }
     }
@@ -178,20 +162,38 @@ impl Asked {
         // While it is held its head is kept, and as much of its body as is read ahead.
         let ahead = self.core.limits.head_bytes_max as u64;
         let body = request.body().size_hint().exact().unwrap_or(ahead).min(ahead);
-        Asking { user: self.user, bytes: headers::head_bytes(request) + body, arrived: visit.arrived() }
+        Asking {
+            user: self.user,
+            bytes: headers::head_bytes(request) + body,
+            arrived: visit.arrived(),
+            again: self.again,
+        }
     }
 
-    /// The place that was given, or is given in the end to one who is held.
-    async fn wait(&self, admission: Admission) -> Result<Place, Fault> {
+    /// The place that was given, or is given in the end to one who is held, unless a page is shown first.
+    async fn wait(&self, admission: Admission, page_after: Option<Duration>) -> Result<Place, Denied> {
         let mut ticket = match admission {
             Admission::Go(place) => return Ok(place),
-            Admission::Refused(fault) => return Err(fault),
+            Admission::Refused(fault) => return Err(Denied::Fault(fault)),
             Admission::Held(ticket) => ticket,
+        };
+        let patience = async {
+            match page_after {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
             biased;
-            granted = ticket.wait() => granted,
-            () = self.client.gone() => Err(Fault::client_gone()),
+            granted = ticket.wait() => granted.map_err(Denied::Fault),
+            () = self.client.gone() => Err(Denied::Fault(Fault::client_gone())),
+            () = patience => {
+                // Before the place in the queue is given up, so that somebody waits all the time.
+                let now = self.core.now();
+                self.entry.service.want(&self.core, self.user, now + PAGE_STAY, now);
+                self.entry.service.paged(self.user, self.action);
+                Err(Denied::Page)
+            }
         }
     }
 
@@ -207,6 +209,8 @@ impl Asked {
     ) -> Result<(Response<Incoming>, Lease), (Fault, Option<Request<RequestBody>>)> {
         /// What three instances in a row do not take is more likely at fault than they are.
         const RETURNS_MAX: u32 = 2;
+        // Nobody waits for an answer to a probe.
+        let returns_max = if visit.is_silent() { 0 } else { RETURNS_MAX };
         let progress = Arc::clone(&visit.progress);
         let mut returns = 0;
         loop {
@@ -219,16 +223,17 @@ impl Asked {
             };
             let fault = self.fault_of(&error, &progress);
             request = match unsent {
-                Some(unsent) if error.is_no_answer() && returns < RETURNS_MAX => unsent,
+                Some(unsent) if error.is_no_answer() && returns < returns_max => unsent,
                 unsent => return Err((fault, unsent)),
             };
             returns += 1;
             let Some(back) = visit.back() else { return Err((fault, Some(request))) };
             let now = self.core.now();
             let admission = self.entry.service.put_back(&self.core, back, asking, fault, now);
-            place = match self.wait(admission).await {
+            place = match self.wait(admission, None).await {
                 Ok(place) => place,
-                Err(fault) => return Err((fault, Some(request))),
+                Err(Denied::Fault(fault)) => return Err((fault, Some(request))),
+                Err(Denied::Page) => return Err((Fault::shutting_down(), Some(request))),
             };
         }
     }
@@ -243,6 +248,12 @@ impl Asked {
     ) -> (Request<RequestBody>, impl Fn() -> Option<Request<RequestBody>> + use<>) {
         let limits = &self.core.limits;
         let (mut parts, body) = request.into_parts();
+        if let Some(guard) = &self.entry.guard {
+            guard.strip(&mut parts.headers);
+            for (name, value) in &self.told.request {
+                parts.headers.append(name.clone(), value.clone());
+            }
+        }
         headers::for_instance(
             &mut parts.headers,
             self.client.address,
@@ -337,7 +348,7 @@ fn answer(
 
 /// Reads on for a while what a client still sends after its request was refused. Closing the connection at once
 /// would reset it, and the client might never see the answer.
-fn linger(body: Incoming, awaits_go: bool) {
+pub(crate) fn linger(body: Incoming, awaits_go: bool) {
     const BYTES_MAX: usize = 1 << 20;
     const LINGER_MAX: Duration = Duration::from_secs(5);
     // A client that waits for a go-ahead sends nothing, and asking for its body would give the go-ahead.

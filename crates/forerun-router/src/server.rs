@@ -2,13 +2,14 @@
 
 use crate::batch::Batch;
 use crate::core::Core;
+use crate::door;
 use crate::fault::Fault;
 use crate::io::{Client, ClientIo};
-use crate::proxy;
 use crate::settings::{Listen, RouterError, RouterSettings};
 use crate::stats::{RouterStats, Totals};
 use crate::table::{self, Publisher, Snapshot};
 use crate::up::Up;
+use crate::wakes::Wakes;
 use arc_swap::ArcSwap;
 use forerun_types::{Event, RouteTable, Span};
 use hyper::server::conn::http1;
@@ -150,6 +151,13 @@ impl RouterHandle {
         }
     }
 
+    /// Who woke a service, and who has been there lately; `None` for a service that the table lacks.
+    #[must_use]
+    pub fn wakes(&self, service: &str) -> Option<Wakes> {
+        let table = self.core.table.load();
+        table.entries().iter().find(|entry| entry.spec.name == service).map(|entry| entry.service.wakes())
+    }
+
     /// Takes no new connections, and lets requests, held ones too, end for `drain`; what is left then is answered
     /// with 503 if it is held, and cut off otherwise. Tables may still be published meanwhile. At the end the engine
     /// has been told everything, `RouterLeft` last.
@@ -237,7 +245,7 @@ async fn connection(core: Arc<Core>, client: Client, mut phase: watch::Receiver<
         let (core, phase) = (Arc::clone(&core), phase.clone());
         service_fn(move |request| {
             let (core, client, phase) = (Arc::clone(&core), client.clone(), phase.clone());
-            async move { Ok::<_, Infallible>(proxy::serve(core, client, phase, request).await) }
+            async move { Ok::<_, Infallible>(door::serve(core, client, phase, request).await) }
         })
     };
     let mut served = Box::pin(

@@ -6,22 +6,38 @@
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Naming;
+use crate::page::Condition;
 use crate::revival;
 use crate::state::{State, Waiter};
 use crate::stats::{Outcome, ServiceStats};
 use crate::upstream::Pool;
-use forerun_route::{HoldRefusal, Pick, admit_hold, pick};
+use crate::wakes::{NOTED_EVERY, Visitor, WakeLog, Wakes};
+use forerun_route::{HoldRefusal, Pick, WakeBudget, admit_hold, pick};
 use forerun_types::{
     ActionKey, Event, Generation, InstanceId, InstanceLoad, ServiceId, ServiceLoad, ServiceRoute,
     ServiceSpec, Span, Time, UserKey,
 };
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 pub(crate) struct Service {
     pub(crate) id: ServiceId,
     state: Mutex<State>,
     naming: Mutex<Naming>,
+    door: Mutex<Door>,
+    /// When a visit was last noted, in microseconds.
+    noted_at: AtomicU64,
+    /// Told whenever there may be an instance for a stay, or no hope of one.
+    pub(crate) news: Notify,
+}
+
+/// Who comes, and how often they may wake it.
+#[derive(Default)]
+struct Door {
+    budget: WakeBudget,
+    log: WakeLog,
 }
 
 /// What became of a request that asked for an instance.
@@ -38,6 +54,8 @@ pub(crate) struct Asking {
     /// What it takes up while it is held.
     pub(crate) bytes: u64,
     pub(crate) arrived: Time,
+    /// It is a waiting page loaded again: no cold start of its own.
+    pub(crate) again: bool,
 }
 
 /// A request's place in line.
@@ -46,19 +64,32 @@ struct Turn {
     ticket: u64,
     /// It has been held at some time.
     held: bool,
+    /// It is somebody's, and use of its instance.
+    counts: bool,
 }
 
 impl Service {
     pub(crate) fn new(id: ServiceId) -> Self {
-        Self { id, state: Mutex::default(), naming: Mutex::default() }
+        Self {
+            id,
+            state: Mutex::default(),
+            naming: Mutex::default(),
+            door: Mutex::default(),
+            noted_at: AtomicU64::new(0),
+            news: Notify::new(),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn door(&self) -> MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs `act` under the lock, and afterwards lets the batch know if a gauge changed.
-    fn with<R>(self: &Arc<Self>, core: &Core, act: impl FnOnce(&mut State) -> R) -> R {
+    pub(crate) fn with<R>(self: &Arc<Self>, core: &Core, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = act(&mut state);
         let news = state.changed && !state.listed;
@@ -74,10 +105,67 @@ impl Service {
         self.naming.lock().unwrap_or_else(PoisonError::into_inner).key(template)
     }
 
+    /// Lets somebody in, and says whether that is a new act, and not the waiting page that is loaded again. What would
+    /// wake the service takes one of the wakes of its address.
+    pub(crate) fn let_in(
+        &self,
+        spec: &ServiceSpec,
+        who: (UserKey, ActionKey),
+        address: IpAddr,
+        visitor: impl FnOnce() -> Visitor,
+        now: Time,
+    ) -> Result<bool, Fault> {
+        let (wakes, again) = {
+            let mut state = self.lock();
+            (state.is_asleep(), state.comes_back(who))
+        };
+        if !wakes && now.0.saturating_sub(self.noted_at.load(Ordering::Relaxed)) < NOTED_EVERY.0 {
+            return Ok(!again);
+        }
+        let mut door = self.door();
+        if wakes {
+            door.budget
+                .take(address, spec.wake.per_minute, now)
+                .map_err(|wait| Fault::too_many_wakes(&spec.name, spec.wake.per_minute, wait))?;
+            door.log.woke(visitor());
+        } else {
+            door.log.visited(visitor());
+        }
+        self.noted_at.store(now.0, Ordering::Relaxed);
+        Ok(!again)
+    }
+
+    pub(crate) fn wakes(&self) -> Wakes {
+        self.door().log.read()
+    }
+
+    /// How it is doing, as far as a router knows.
+    pub(crate) fn condition(&self) -> Condition {
+        let state = self.lock();
+        let Some(route) = &state.route else { return Condition::Asleep };
+        match &route.unavailable {
+            _ if !route.instances.is_empty() => Condition::Ready,
+            Some(why) => Condition::Failing(why.clone()),
+            None if state.waiting() > 0 => Condition::Starting { progress: String::new() },
+            None => Condition::Asleep,
+        }
+    }
+
+    /// A place for a request that is nobody's, if there is one at once.
+    pub(crate) fn pass(self: &Arc<Self>, core: &Arc<Core>, now: Time) -> Result<Option<Place>, Fault> {
+        self.with(core, |state| {
+            if !state.queue.is_empty() {
+                return Ok(None);
+            }
+            let turn = Turn { ticket: state.next_ticket(), held: false, counts: false };
+            self.try_place(core, state, turn, now)
+        })
+    }
+
     /// Finds a place at an instance, or one in the queue.
     pub(crate) fn admit(self: &Arc<Self>, core: &Arc<Core>, asking: Asking, now: Time) -> Admission {
         self.with(core, |state| {
-            let turn = Turn { ticket: state.next_ticket(), held: false };
+            let turn = Turn { ticket: state.next_ticket(), held: false, counts: true };
             if state.queue.is_empty() {
                 match self.try_place(core, state, turn, now) {
                     Ok(Some(place)) => return Admission::Go(place),
@@ -104,7 +192,7 @@ impl Service {
         let (instance, turn) = (place.instance, place.turn);
         let (admission, is_news) = self.with(core, |state| {
             let is_news = state.shun(instance, &place.pool);
-            if let Some(generation) = state.exit(instance, now) {
+            if let Some(generation) = state.exit(instance, turn.counts, now) {
                 core.up.control(Event::Quiesced { router: core.id, instance, generation });
             }
             let admission = match self.try_place(core, state, turn, now) {
@@ -139,9 +227,11 @@ impl Service {
         let mut untaken = Vec::new();
         self.with(core, |state| {
             if state.unshun(instance, pool) {
+                self.settle_stay(core, state, UserKey::NOBODY, now);
                 self.dispatch(core, state, now, &mut untaken);
             }
         });
+        self.news.notify_waiters();
     }
 
     /// A place, nothing for now, or nothing for long.
@@ -156,7 +246,7 @@ impl Service {
             return Err(Fault::service_gone());
         };
         match pick(&route, &state.slots, None, core.draw()) {
-            Pick::Use(instance) => Ok(state.enter(instance.instance, now).map(|pool| Place {
+            Pick::Use(instance) => Ok(state.enter(instance.instance, turn.counts, now).map(|pool| Place {
                 core: Arc::clone(core),
                 service: Arc::clone(self),
                 instance: instance.instance,
@@ -165,7 +255,7 @@ impl Service {
                 over: false,
             })),
             Pick::Hold => Ok(None),
-            Pick::Refuse(why) => Err(Fault::unavailable(&route.spec.name, why)),
+            Pick::Refuse(why) => Err(Fault::unavailable(&route.spec, why)),
         }
     }
 
@@ -183,12 +273,12 @@ impl Service {
         if state.closing {
             return Err(Fault::shutting_down());
         }
-        let Asking { user, bytes, arrived } = asking;
+        let Asking { user, bytes, arrived, again: comes_back } = asking;
         admit_hold(&spec.hold, state.waiting(), state.held_bytes, bytes)
             .map_err(|refusal| Fault::hold(&spec.name, &refusal))?;
         let (grant, granted) = oneshot::channel();
-        let Turn { ticket, held: again } = turn;
-        state.push(Waiter { ticket, bytes, since: now, again, grant });
+        let Turn { ticket, held: again, .. } = turn;
+        state.push(Waiter { ticket, bytes, since: now, again: again || comes_back, grant });
         let waiting = state.waiting();
         core.up.control(Event::Waiting { router: core.id, service: self.id, user, waiting });
         let patience = time_left(&spec, arrived, now);
@@ -222,7 +312,7 @@ impl Service {
         untaken: &mut Vec<Result<Place, Fault>>,
     ) {
         while let Some(ticket) = state.queue.front().map(|waiter| waiter.ticket) {
-            match self.try_place(core, state, Turn { ticket, held: true }, now) {
+            match self.try_place(core, state, Turn { ticket, held: true, counts: true }, now) {
                 Ok(Some(place)) => match state.pop(now) {
                     Some(waiter) => untaken.extend(waiter.grant.send(Ok(place)).err()),
                     None => untaken.push(Ok(place)),
@@ -244,7 +334,8 @@ impl Service {
             let _ = waiter.grant.send(Err(fault.clone()));
         }
         if any {
-            core.up.control(Event::Abandoned { router: core.id, service: self.id, waiting: 0 });
+            let waiting = state.waiting();
+            core.up.control(Event::Abandoned { router: core.id, service: self.id, waiting });
         }
     }
 
@@ -252,8 +343,10 @@ impl Service {
     pub(crate) fn refuse_all(self: &Arc<Self>, core: &Core, fault: &Fault, now: Time) {
         self.with(core, |state| {
             state.closing = true;
+            self.end_stay(core, state, now);
             self.refuse_held(core, state, fault, now);
         });
+        self.news.notify_waiters();
     }
 
     /// What the table of `generation` says from now on.
@@ -270,8 +363,10 @@ impl Service {
                 core.up.control(Event::Quiesced { router: core.id, instance, generation });
             }
             state.set_route(route);
+            self.settle_stay(core, state, UserKey::NOBODY, now);
             self.dispatch(core, state, now, &mut untaken);
         });
+        self.news.notify_waiters();
     }
 
     /// Neither in the table nor with anything in flight: it may be forgotten.
@@ -281,17 +376,31 @@ impl Service {
     }
 
     /// A request has left its instance; the first who waits takes its place.
-    fn release(self: &Arc<Self>, core: &Arc<Core>, instance: InstanceId, ended: Option<&Ended>, now: Time) {
+    fn release(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        instance: InstanceId,
+        counts: bool,
+        ended: Option<&Ended>,
+        now: Time,
+    ) {
         let mut untaken = Vec::new();
         self.with(core, |state| {
-            if let Some(ended) = ended {
-                state.tally.ended(ended.outcome, ended.reason, ended.duration);
+            match ended {
+                Some(ended) if counts => state.tally.ended(ended.outcome, ended.reason, ended.duration),
+                Some(_) => state.tally.nobody("probe"),
+                None => {}
             }
-            if let Some(generation) = state.exit(instance, now) {
+            if let Some(generation) = state.exit(instance, counts, now) {
                 core.up.control(Event::Quiesced { router: core.id, instance, generation });
             }
             self.dispatch(core, state, now, &mut untaken);
         });
+    }
+
+    /// Forerun has answered a request that is nobody's.
+    pub(crate) fn answered_nobody(self: &Arc<Self>, core: &Core) {
+        self.with(core, |state| state.tally.nobody("asleep"));
     }
 
     /// A request has ended that had no place.
@@ -303,7 +412,7 @@ impl Service {
     pub(crate) fn tell_loads(&self, services: &mut Vec<ServiceLoad>, instances: &mut Vec<InstanceLoad>) {
         let mut state = self.lock();
         (state.changed, state.listed) = (false, false);
-        let (in_flight, waiting) = (state.in_flight, state.waiting());
+        let (in_flight, waiting) = (state.in_use(), state.waiting());
         let peak = std::mem::replace(&mut state.peak, in_flight + waiting);
         services.push(ServiceLoad { service: self.id, in_flight, peak, waiting });
         state.tell_instances(instances);
@@ -327,7 +436,7 @@ impl Service {
         ServiceStats {
             held: state.waiting(),
             held_bytes: state.held_bytes,
-            in_flight: state.in_flight,
+            in_flight: state.in_use(),
             instances: state.slots.0.iter().map(|slot| slot.load()).collect(),
             ..state.tally.stats(self.id, name, sla)
         }
@@ -365,14 +474,14 @@ impl Place {
 
     pub(crate) fn end(mut self, ended: &Ended) {
         self.over = true;
-        self.service.release(&self.core, self.instance, Some(ended), self.core.now());
+        self.service.release(&self.core, self.instance, self.turn.counts, Some(ended), self.core.now());
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.over {
-            self.service.release(&self.core, self.instance, None, self.core.now());
+            self.service.release(&self.core, self.instance, self.turn.counts, None, self.core.now());
         }
     }
 }

@@ -3,10 +3,12 @@
 use crate::fault::Fault;
 use crate::service::Place;
 use crate::stats::Tally;
+use crate::stay::Stay;
 use crate::upstream::Pool;
 use forerun_route::LoadView;
-use forerun_types::{Generation, InstanceId, InstanceLoad, InstanceRoute, ServiceRoute, Time};
+use forerun_types::{Access, Generation, InstanceId, InstanceLoad, InstanceRoute, ServiceRoute, Time};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -15,6 +17,10 @@ pub(crate) struct Slot {
     pub(crate) instance: InstanceId,
     pub(crate) pool: Arc<Pool>,
     pub(crate) in_flight: u32,
+    /// Of those, how many are nobody's: they are let end, and count as no use.
+    silent: u32,
+    /// Kept in use by a [`crate::stay`], at no place of its own.
+    pinned: bool,
     pub(crate) last_used: Time,
     /// The first table that lacked it.
     pub(crate) absent_since: Option<Generation>,
@@ -24,8 +30,14 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// What the engine is told: a pinned instance is in use, and one that only probes are at is not.
     pub(crate) fn load(&self) -> InstanceLoad {
-        InstanceLoad { instance: self.instance, in_flight: self.in_flight, last_used: self.last_used }
+        let used = self.in_flight.saturating_sub(self.silent).max(u32::from(self.pinned));
+        InstanceLoad { instance: self.instance, in_flight: used, last_used: self.last_used }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.in_flight == 0 && !self.pinned
     }
 
     fn touch(&mut self, now: Time) {
@@ -81,9 +93,11 @@ pub(crate) struct State {
     tickets: u64,
     /// The router is at its end: nobody is held any more.
     pub(crate) closing: bool,
+    /// At all instances; those that are nobody's are left out.
     pub(crate) in_flight: u32,
     pub(crate) peak: u32,
     pub(crate) tally: Tally,
+    pub(crate) stay: Stay,
     /// Gauges have changed since they were told.
     pub(crate) changed: bool,
     /// The batch knows that they have.
@@ -91,9 +105,16 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Who waits: a stay needs one instance, which those who are held find too.
     pub(crate) fn waiting(&self) -> u32 {
         // `hold.requests_max` is a u32.
-        self.queue.len() as u32
+        (self.queue.len() as u32).max(u32::from(self.stay.waits_since.is_some()))
+    }
+
+    /// Requests at instances, and pinned instances without any.
+    pub(crate) fn in_use(&self) -> u32 {
+        let pinned = self.slots.0.iter().filter(|slot| slot.pinned && slot.in_flight == slot.silent).count();
+        self.in_flight + pinned as u32
     }
 
     /// A request's place in the order of arrivals.
@@ -102,36 +123,89 @@ impl State {
         self.tickets
     }
 
-    fn moved(&mut self) {
-        self.peak = self.peak.max(self.in_flight + self.waiting());
+    pub(crate) fn moved(&mut self) {
+        self.peak = self.peak.max(self.in_use() + self.waiting());
         self.changed = true;
     }
 
-    /// Counts a request at an instance that has just been picked.
-    pub(crate) fn enter(&mut self, instance: InstanceId, now: Time) -> Option<Arc<Pool>> {
+    /// Counts a request at an instance that has just been picked; one that is nobody's does not `count` as use.
+    pub(crate) fn enter(&mut self, instance: InstanceId, counts: bool, now: Time) -> Option<Arc<Pool>> {
         let at = self.slots.place(instance).ok()?;
         let slot = &mut self.slots.0[at];
         slot.in_flight += 1;
-        slot.touch(now);
         let pool = Arc::clone(&slot.pool);
-        self.in_flight += 1;
-        self.moved();
+        if counts {
+            slot.touch(now);
+            self.in_flight += 1;
+            self.moved();
+        } else {
+            slot.silent += 1;
+        }
         Some(pool)
     }
 
     /// A request is no longer at its instance; gives the generation to quiesce it with if that was the last.
-    pub(crate) fn exit(&mut self, instance: InstanceId, now: Time) -> Option<Generation> {
+    pub(crate) fn exit(&mut self, instance: InstanceId, counts: bool, now: Time) -> Option<Generation> {
         let at = self.slots.place(instance).ok()?;
         let slot = &mut self.slots.0[at];
         slot.in_flight = slot.in_flight.saturating_sub(1);
-        slot.touch(now);
-        let quiesced = slot.absent_since.filter(|_| slot.in_flight == 0);
+        if counts {
+            slot.touch(now);
+            self.in_flight = self.in_flight.saturating_sub(1);
+        } else {
+            slot.silent = slot.silent.saturating_sub(1);
+        }
+        let quiesced = slot.absent_since.filter(|_| slot.is_empty());
         if quiesced.is_some() {
             self.slots.0.remove(at);
         }
-        self.in_flight = self.in_flight.saturating_sub(1);
+        if counts {
+            self.moved();
+        }
+        quiesced
+    }
+
+    /// The instance that a stay is at or would be at: any that takes requests of everyone.
+    pub(crate) fn open_instance(&self) -> Option<InstanceRoute> {
+        let rank = |i: &InstanceRoute| {
+            let slot = self.slots.get(i.instance)?;
+            let open = matches!(i.access, Access::Any | Access::Unclaimed);
+            open.then_some((slot.pinned, slot.last_used, std::cmp::Reverse(i.instance)))
+        };
+        let instances = self.choice.iter().flat_map(|route| &route.instances);
+        let ranked = instances.filter_map(|i| Some((rank(i)?, i)));
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, instance)| instance.clone())
+    }
+
+    /// Keeps a ready instance in use, the one that is already if it can; gives its address.
+    pub(crate) fn pin(&mut self, now: Time) -> Option<SocketAddr> {
+        let best = self.open_instance()?;
+        let at = self.slots.place(best.instance).ok()?;
+        self.slots.0[at].pinned = true;
+        self.slots.0[at].touch(now);
+        self.moved();
+        Some(best.address)
+    }
+
+    /// Lets all pinned instances be; gives those that are gone and empty.
+    pub(crate) fn unpin(&mut self, now: Time) -> Vec<(InstanceId, Generation)> {
+        let mut quiesced = Vec::new();
+        self.slots.0.retain_mut(|slot| {
+            if std::mem::take(&mut slot.pinned) {
+                slot.touch(now);
+            }
+            let over = slot.absent_since.filter(|_| slot.is_empty());
+            quiesced.extend(over.map(|generation| (slot.instance, generation)));
+            over.is_none()
+        });
         self.moved();
         quiesced
+    }
+
+    /// Whether a request would find neither an instance nor anyone who waits for one already.
+    pub(crate) fn is_asleep(&self) -> bool {
+        let route = self.route.as_ref();
+        route.is_some_and(|r| r.instances.is_empty() && r.unavailable.is_none()) && self.waiting() == 0
     }
 
     /// At the end, but for a request that was at an instance already and goes back to where it was.
@@ -222,10 +296,10 @@ impl State {
             }
             slot.absent_since.get_or_insert(generation);
             slot.pool.close();
-            if slot.in_flight == 0 {
+            if slot.is_empty() {
                 quiesced.push(slot.instance);
             }
-            slot.in_flight > 0
+            !slot.is_empty()
         });
         quiesced
     }
@@ -247,6 +321,8 @@ impl State {
                     instance: route.instance,
                     pool: Arc::new(Pool::new(route.address)),
                     in_flight: 0,
+                    silent: 0,
+                    pinned: false,
                     last_used: Time::default(),
                     absent_since: None,
                     shunned: false,

@@ -40,7 +40,8 @@ pub struct ServiceStats {
     pub name: String,
     pub sla: String,
     pub(crate) requests: [u64; 4],
-    /// Refused and failed requests by the word in their `forerun-reason`.
+    /// Refused and failed requests by the word in their `forerun-reason`; beside them `asleep` and `probe`, requests
+    /// that are nobody's and not among the service's.
     pub reasons: BTreeMap<&'static str, u64>,
     /// Requests that were held.
     pub cold_starts: u64,
@@ -138,6 +139,11 @@ impl Tally {
             *self.reasons.entry(reason).or_default() += 1;
         }
         self.durations.record(duration);
+    }
+
+    /// A request that is nobody's: it is noted, and is none of the service's requests.
+    pub(crate) fn nobody(&mut self, reason: &'static str) {
+        *self.reasons.entry(reason).or_default() += 1;
     }
 
     pub(crate) fn held_for(&mut self, wait: Span) {

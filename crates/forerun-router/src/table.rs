@@ -1,10 +1,12 @@
 //! The table in use, and how the next one takes its place.
 
+use crate::auth::Guard;
 use crate::core::Core;
 use crate::identity::{group_key, tenant_key};
+use crate::page::Shown;
 use crate::service::Service;
 use crate::stats::ServiceStats;
-use forerun_route::Classifier;
+use forerun_route::{Classifier, WakeFilter};
 use forerun_types::{
     Generation, GroupKey, RouteTable, ServiceId, ServiceRoute, ServiceSpec, TenantKey, Time,
 };
@@ -17,17 +19,33 @@ pub(crate) struct Entry {
     pub(crate) tenant: TenantKey,
     pub(crate) group: GroupKey,
     pub(crate) service: Arc<Service>,
+    /// Who comes in without being anybody.
+    pub(crate) wake: WakeFilter,
+    /// Who comes in at all.
+    pub(crate) guard: Option<Guard>,
 }
 
 impl Entry {
     fn new(spec: Arc<ServiceSpec>, service: Arc<Service>) -> Self {
         let tenant = tenant_key(&spec.tenant);
         let group = group_key(spec.group.as_deref());
-        Self { spec, tenant, group, service }
+        let wake = WakeFilter::new(&spec.wake);
+        let guard = spec.auth.as_ref().map(Guard::new);
+        Self { spec, tenant, group, service, wake, guard }
     }
 
-    fn id(&self) -> ServiceId {
+    pub(crate) fn id(&self) -> ServiceId {
         self.service.id
+    }
+
+    /// What those may see who wait for it.
+    pub(crate) fn shown(&self) -> Shown {
+        Shown {
+            name: self.spec.name.clone(),
+            condition: self.service.condition(),
+            usual: self.spec.start_estimate,
+            hide_log: self.spec.hide_log,
+        }
     }
 
     fn stats(&self) -> ServiceStats {
@@ -62,9 +80,27 @@ impl Snapshot {
         self.catalogue.place(id).map(|at| Arc::clone(&self.catalogue.entries[at]))
     }
 
-    fn entries(&self) -> &[Arc<Entry>] {
+    /// The services' names with their routes, for the person at this machine.
+    pub(crate) fn names(&self) -> Vec<String> {
+        const NAMES_MAX: usize = 20;
+        let routed = self.entries().iter().filter(|e| !e.spec.unrouted && e.spec.variant.is_none());
+        let mut names: Vec<String> =
+            routed.clone().take(NAMES_MAX).map(|entry| route_text(&entry.spec)).collect();
+        if let Some(more) = routed.count().checked_sub(NAMES_MAX).filter(|more| *more > 0) {
+            names.push(format!("and {more} more"));
+        }
+        names
+    }
+
+    pub(crate) fn entries(&self) -> &[Arc<Entry>] {
         &self.catalogue.entries
     }
+}
+
+/// `shop: shop.example, *.shop.example /api`.
+fn route_text(spec: &ServiceSpec) -> String {
+    let or_any = |list: &[String], any: &str| if list.is_empty() { any.to_owned() } else { list.join(", ") };
+    format!("{}: {} {}", spec.name, or_any(&spec.route.hosts, "any host"), or_any(&spec.route.paths, "/"))
 }
 
 /// What publishing one table after the other needs to remember.

@@ -12,7 +12,8 @@ use std::sync::Arc;
 pub(crate) struct Visit {
     core: Arc<Core>,
     service: Arc<Service>,
-    action: ActionKey,
+    /// `None` is nobody's: nothing is learned from it.
+    action: Option<ActionKey>,
     arrived: Time,
     held: Span,
     /// At an instance since then.
@@ -24,7 +25,12 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    pub(crate) fn new(core: Arc<Core>, service: Arc<Service>, action: ActionKey, arrived: Time) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        service: Arc<Service>,
+        action: Option<ActionKey>,
+        arrived: Time,
+    ) -> Self {
         Self {
             core,
             service,
@@ -54,6 +60,11 @@ impl Visit {
         self.place.take().map(|(place, _)| place)
     }
 
+    /// Whether it is nobody's.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.action.is_none()
+    }
+
     pub(crate) fn arrived(&self) -> Time {
         self.arrived
     }
@@ -64,6 +75,12 @@ impl Visit {
 
     pub(crate) fn settle(&mut self, outcome: Outcome, reason: Option<&'static str>) {
         (self.outcome, self.reason) = (outcome, reason);
+    }
+
+    /// The waiting page was shown instead of an answer.
+    pub(crate) fn answered_by_page(mut self, status: StatusCode) {
+        self.status = status.as_u16();
+        self.settle(Outcome::Refused, Some("page"));
     }
 
     /// The instance's answer broke off: by itself, or because the client's body did.
@@ -95,15 +112,17 @@ impl Drop for Visit {
             self.service.ended(&self.core, &ended);
             return;
         };
-        self.core.batch.finished(Finished {
-            service: self.service.id,
-            action: self.action,
-            instance: place.instance,
-            duration: now.since(since),
-            held: self.held,
-            network_bytes: self.progress.bytes(),
-            status: if self.outcome == Outcome::Gone { 0 } else { self.status },
-        });
+        if let Some(action) = self.action {
+            self.core.batch.finished(Finished {
+                service: self.service.id,
+                action,
+                instance: place.instance,
+                duration: now.since(since),
+                held: self.held,
+                network_bytes: self.progress.bytes(),
+                status: if self.outcome == Outcome::Gone { 0 } else { self.status },
+            });
+        }
         place.end(&ended);
     }
 }

@@ -179,7 +179,7 @@ pub enum HoldStyle {
     /// Everything is held.
     #[default]
     Wait,
-    /// Everything gets the page.
+    /// Every GET gets the page; what has a body is held, since a page loaded again would not send it again.
     Page,
 }
 
@@ -364,6 +364,8 @@ pub struct ServiceSpec {
     pub found: bool,
     /// Takes no requests, whatever `route` says: it is there for those that depend on it.
     pub unrouted: bool,
+    /// The last lines of what failed are kept from those who wait for it.
+    pub hide_log: bool,
 }
 
 impl ServiceSpec {
@@ -407,6 +409,7 @@ impl ServiceSpec {
             settle: Span::ZERO,
             found: false,
             unrouted: false,
+            hide_log: false,
         }
     }
 

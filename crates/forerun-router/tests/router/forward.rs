@@ -39,12 +39,19 @@ fn requests_go_to_the_service_they_are_for() {
     client.send("GET /secret?token=1 HTTP/1.1\r\nHost: Other.example:80\r\n\r\n");
     let reply = client.reply().expect("404");
     assert_eq!((reply.status, reply.reason()), (404, "no-service"));
-    assert_eq!(reply.text(), "forerun knows no service for Other.example:80 /secret\n");
+    let known = "shop: shop /\nshop: shop /api\n";
+    assert_eq!(reply.text(), format!("forerun knows no service for Other.example:80 /secret\n{known}"));
+    // Whoever comes through a proxy on this machine is a stranger.
+    client.send("GET / HTTP/1.1\r\nHost: other\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n");
+    assert_eq!(client.reply().expect("404").text(), "forerun knows no service for other /\n");
+    let mut proxy = world.client();
+    proxy.send("GET / HTTP/1.0\r\nHost: other\r\n\r\n");
+    assert_eq!(proxy.reply().expect("404").text(), "forerun knows no service for other /\n");
     client.send("GET / HTTP/1.1\r\nHost: other\r\nAccept: application/json\r\n\r\n");
     let reply = client.reply().expect("404 on the same connection");
     assert_eq!(reply.header("content-type"), Some("application/json"));
     assert!(reply.text().contains("\"reason\":\"no-service\",\"source\":\"client\""), "{}", reply.text());
-    assert_eq!(world.router.stats().unknown, 2);
+    assert_eq!(world.router.stats().unknown, 4);
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! A real router on real sockets, with instances and clients that speak HTTP byte by byte.
 
+mod auth;
 mod drain;
 mod forward;
 mod hold;
 mod limits;
+mod page;
 mod put_back;
 mod race;
 mod retry;
 mod traffic;
+mod wake;
 mod websocket;
 mod world;

@@ -108,6 +108,27 @@ impl World {
         panic!("no {what} among {events:?}");
     }
 
+    /// All that is told within a while, for what must not be among it.
+    pub(crate) fn told(&self) -> Vec<Event> {
+        // A batch is told within 20 ms.
+        std::thread::sleep(Duration::from_millis(150));
+        std::iter::from_fn(|| self.up.try_recv()).collect()
+    }
+
+    /// Activities and waits among what is told within a while.
+    pub(crate) fn acts_and_waits(&self) -> (usize, usize) {
+        let told = self.told();
+        let acts = told.iter().map(|e| if let Event::Traffic(t) = e { t.activities.len() } else { 0 }).sum();
+        (acts, told.iter().filter(|e| matches!(e, Event::Waiting { .. })).count())
+    }
+
+    /// The answer to a request head, which ends here.
+    pub(crate) fn ask(&self, head: &str) -> Reply {
+        let mut client = self.client();
+        client.send(&format!("{head}\r\n\r\n"));
+        if head.starts_with("HEAD") { client.reply_to_head() } else { client.reply() }.expect("an answer")
+    }
+
     pub(crate) fn waiting(&self, count: u32) {
         self.events_until("Waiting", |e| matches!(e, Event::Waiting { waiting, .. } if *waiting == count));
     }
