@@ -153,7 +153,7 @@ mod tests {
         let services = rules.into_iter().zip(0..).map(|((hosts, paths), id)| {
             let mut spec = ServiceSpec::named(ServiceId(id), format!("s{id}"));
             spec.route = RouteRule { hosts, paths };
-            Arc::new(ServiceRoute { spec: Arc::new(spec), instances: Vec::new(), unavailable: None })
+            Arc::new(ServiceRoute::new(Arc::new(spec), Vec::new(), None))
         });
         RouteTable { generation: Generation(1), services: services.collect() }
     }
