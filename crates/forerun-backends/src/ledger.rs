@@ -95,7 +95,6 @@ impl Ledger {
 
     /// What an order to pause, resume or specialise an instance, or to ask it something, amounts to: whether there is
     /// one to obey, that is not on its way out.
-    #[allow(dead_code, reason = "until the first backend that pauses")]
     pub(crate) fn change(
         &mut self,
         instance: InstanceId,

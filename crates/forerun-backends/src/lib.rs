@@ -10,11 +10,13 @@
 mod backend;
 #[cfg(feature = "docker")]
 pub mod docker;
+mod errands;
 pub mod fixture;
 pub mod hooks;
 mod ledger;
 mod output;
 pub mod process;
+mod waited;
 
 pub use backend::{Backend, Capabilities, OrderError, SetupError, Sink, StartOrder, StopOrder};
 pub use process::{ProcessBackend, ProcessSettings, launcher_main, reaper_main};

@@ -1,8 +1,7 @@
 //! The thread that counts: which sessions still have members, and what those use.
 
 use super::keeper::{Mailbox, Message};
-use super::procfs;
-use std::collections::HashSet;
+use super::procfs::{self, Watched};
 use std::sync::mpsc::Receiver;
 
 /// Asks for one count. The keeper sends the next only after the answer, so the queue holds one at most.
@@ -10,7 +9,7 @@ use std::sync::mpsc::Receiver;
 pub(super) struct Count {
     /// Comes back with the answer.
     pub(super) number: u64,
-    pub(super) sessions: HashSet<i32>,
+    pub(super) sessions: Vec<Watched>,
 }
 
 /// Answers until the keeper has gone.

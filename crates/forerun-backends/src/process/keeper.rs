@@ -1,15 +1,19 @@
 //! The event loop that follows every instance from its order to its end.
 
+mod changes;
 mod counts;
 mod looks;
 
 use super::census::Count;
+use super::files::Files;
 use super::ports::{Fixed, Ports};
 use super::procfs::Session;
 use super::run::{Outcome, Phase, Run, Sweep, after};
 use super::spawn::{Job, Process};
 use super::{ProcessSettings, why};
 use crate::Sink;
+use crate::errands::Errands;
+use crate::hooks::BusyFound;
 use crate::ledger::Ledger;
 use crate::output::Tail;
 use forerun_types::{Event, InstanceId, ServiceSpec, Span};
@@ -17,7 +21,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -31,18 +35,76 @@ const READ_BYTES: usize = 64 << 10;
 const LAST_READS_MAX: usize = 16;
 /// The timer and the event-queue token that belong to no run.
 const NO_RUN: u64 = 0;
+const NOT_THERE: &str = "there is no such instance";
 
 /// What reaches the loop from other threads.
 #[derive(Debug)]
 pub(super) enum Message {
-    Start { instance: InstanceId, spec: Arc<ServiceSpec>, ordered: Instant },
-    Refuse { instance: InstanceId, why: String },
-    Stop { instance: InstanceId, grace: Duration },
-    NeverWas { instance: InstanceId },
-    ShutDown { grace: Duration },
-    Close { until: Instant },
-    Spawned { serial: u64, result: Result<Process, String> },
-    Counted { number: u64, sessions: HashMap<i32, Session> },
+    Start {
+        instance: InstanceId,
+        spec: Arc<ServiceSpec>,
+        ordered: Instant,
+    },
+    Refuse {
+        instance: InstanceId,
+        why: String,
+    },
+    Stop {
+        instance: InstanceId,
+        grace: Duration,
+    },
+    NeverWas {
+        instance: InstanceId,
+    },
+    ShutDown {
+        grace: Duration,
+    },
+    Close {
+        until: Instant,
+    },
+    Pause {
+        instance: InstanceId,
+    },
+    Resume {
+        instance: InstanceId,
+        ordered: Instant,
+    },
+    Specialise {
+        instance: InstanceId,
+        spec: Arc<ServiceSpec>,
+        ordered: Instant,
+    },
+    AskBusy {
+        instance: InstanceId,
+        spec: Arc<ServiceSpec>,
+    },
+    /// There is no instance to pause, resume or specialise.
+    NotThere {
+        instance: InstanceId,
+    },
+    Spawned {
+        serial: u64,
+        result: Result<Process, String>,
+    },
+    Done {
+        serial: u64,
+        errand: Done,
+    },
+    Counted {
+        number: u64,
+        sessions: HashMap<i32, Session>,
+    },
+}
+
+/// What an errand for an instance came to.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// With what went wrong, which does not keep it from being ready.
+    Preloaded(Vec<String>),
+    Paused(Result<(), String>),
+    Resumed(Result<Span, String>),
+    Specialised(Result<Span, String>),
+    Busy(BusyFound),
 }
 
 /// Puts messages into the loop. Bounded by the ledger: an instance has one start, one stop and one answer of the
@@ -95,13 +157,22 @@ impl Source {
     }
 }
 
+/// What the loop is connected to.
+pub(super) struct Wiring {
+    pub(super) settings: ProcessSettings,
+    pub(super) sink: Sink,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) inbox: Inbox,
+    /// For what errands come to.
+    pub(super) mailbox: Mailbox,
+    pub(super) jobs: Sender<Job>,
+    pub(super) counts: Sender<Count>,
+    pub(super) errands: Errands,
+    pub(super) files: Arc<Files>,
+}
+
 pub(super) struct Keeper {
-    settings: ProcessSettings,
-    sink: Sink,
-    ledger: Arc<Mutex<Ledger>>,
-    inbox: Inbox,
-    jobs: Sender<Job>,
-    counts: Sender<Count>,
+    wiring: Wiring,
     ports: Ports,
     queue: OwnedFd,
     runs: HashMap<u64, Run>,
@@ -121,24 +192,11 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(
-        settings: ProcessSettings,
-        sink: Sink,
-        ledger: Arc<Mutex<Ledger>>,
-        inbox: Inbox,
-        jobs: Sender<Job>,
-        counts: Sender<Count>,
-        ports: Ports,
-    ) -> io::Result<Self> {
+    pub(super) fn new(wiring: Wiring, ports: Ports) -> io::Result<Self> {
         let queue = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&queue, &inbox.wake, Source::Wake.token(NO_RUN), EventFlags::IN)?;
+        epoll::add(&queue, &wiring.inbox.wake, Source::Wake.token(NO_RUN), EventFlags::IN)?;
         Ok(Self {
-            settings,
-            sink,
-            ledger,
-            inbox,
-            jobs,
-            counts,
+            wiring,
             ports,
             queue,
             runs: HashMap::new(),
@@ -171,7 +229,7 @@ impl Keeper {
             for event in &events {
                 match Source::of(event.data) {
                     (Source::Wake, _) => {
-                        let _ = rustix::io::read(&self.inbox.wake, &mut [0; 8]);
+                        let _ = rustix::io::read(&self.wiring.inbox.wake, &mut [0; 8]);
                     }
                     (Source::Exit, serial) => self.on_exit(serial),
                     (Source::Output, serial) => {
@@ -180,7 +238,7 @@ impl Keeper {
                     (Source::Probe, serial) => self.on_probe(serial),
                 }
             }
-            while let Ok(message) = self.inbox.receiver.try_recv() {
+            while let Ok(message) = self.wiring.inbox.receiver.try_recv() {
                 self.on_message(message);
             }
             self.on_time(Instant::now());
@@ -201,8 +259,8 @@ impl Keeper {
         let now = Instant::now();
         match message {
             Message::Start { instance, spec, ordered } => self.begin(instance, spec, ordered, 1),
-            Message::Refuse { instance, why } => (self.sink)(Event::StartFailed { instance, why }),
-            Message::NeverWas { instance } => (self.sink)(Event::Stopped { instance }),
+            Message::Refuse { instance, why } => (self.wiring.sink)(Event::StartFailed { instance, why }),
+            Message::NeverWas { instance } => (self.wiring.sink)(Event::Stopped { instance }),
             Message::Stop { instance, grace } => {
                 if let Some(serial) = self.serials.get(&instance) {
                     self.stop(*serial, grace, now);
@@ -212,6 +270,12 @@ impl Keeper {
                 let serials: Vec<u64> = self.runs.keys().copied().collect();
                 serials.into_iter().for_each(|serial| self.stop(serial, grace, now));
             }
+            Message::Pause { instance } => self.pause(instance),
+            Message::Resume { instance, ordered } => self.resume(instance, ordered),
+            Message::Specialise { instance, spec, ordered } => self.specialise(instance, spec, ordered),
+            Message::AskBusy { instance, spec } => self.ask_busy(instance, spec),
+            Message::NotThere { instance } => self.not_changed(instance, NOT_THERE.to_owned()),
+            Message::Done { serial, errand } => self.on_done(serial, errand, now),
             Message::Close { until } => self.close = Some(until),
             Message::Spawned { serial, result } => self.on_spawned(serial, result, now),
             Message::Counted { number, sessions } => self.on_counted(number, &sessions, now),
@@ -238,13 +302,16 @@ impl Keeper {
             timer: None,
             usage_due: ordered,
             cpu: Span::ZERO,
+            cpu_seen: VecDeque::new(),
+            paused: false,
+            changing: false,
         };
         self.runs.insert(serial, run);
         self.serials.insert(instance, serial);
         if queued {
             return self.reschedule(serial);
         }
-        if self.jobs.send(Job::Spawn { serial, instance, spec, port }).is_err() {
+        if self.wiring.jobs.send(Job::Spawn { serial, instance, spec, port }).is_err() {
             self.finish(serial, Outcome::StartFailed("the spawning thread has ended".to_owned()));
         }
     }
@@ -308,7 +375,9 @@ impl Keeper {
         match &mut run.phase {
             Phase::Spawning { .. } if run.queued => self.finish(serial, Outcome::Stopped),
             Phase::Spawning { stop } => *stop = Some(stop.map_or(grace, |earlier| earlier.min(grace))),
-            Phase::Starting { .. } | Phase::Ready => self.end(serial, Outcome::Stopped, grace, now),
+            Phase::Starting { .. } | Phase::Warming { .. } | Phase::Ready { .. } => {
+                self.end(serial, Outcome::Stopped, grace, now)
+            }
             Phase::Ending { outcome, kill_at, .. } => {
                 if *outcome == Outcome::Retry {
                     *outcome = Outcome::Stopped;
@@ -327,12 +396,12 @@ impl Keeper {
         let Some(run) = self.runs.get(&serial) else { return };
         let Some(process) = &run.process else { return };
         let kill_at = if grace.is_zero() {
-            process.signal(Signal::KILL);
+            process.kill();
             None
         } else {
             process.signal(Signal::TERM);
-            // A process that somebody has stopped must wake to hear it.
-            process.signal(Signal::CONT);
+            // A process that stands still must wake to hear it.
+            super::freeze::wake(process);
             Some(after(now, grace))
         };
         self.enter(serial, Phase::Ending { outcome, kill_at, sweep: None });
@@ -351,7 +420,7 @@ impl Keeper {
         let patient = matches!(run.phase, Phase::Ending { kill_at: Some(_), .. });
         if !patient {
             // Before it is reaped, while its number cannot be another's.
-            process.signal(Signal::KILL);
+            process.kill();
         }
         let _ = epoll::delete(&self.queue, &process.pidfd);
         let why = match process.child.wait() {
@@ -363,7 +432,10 @@ impl Keeper {
             *sweep = gone;
             return self.reschedule(serial);
         }
-        let outcome = run.ended(why, self.settings.port_attempts);
+        let outcome = match run.over_limit() {
+            Some(what) => run.faulted(why::with_lines(what, &run.tail)),
+            None => run.ended(why, self.wiring.settings.port_attempts),
+        };
         self.enter(serial, Phase::Ending { outcome, kill_at: None, sweep: gone });
     }
 

@@ -30,17 +30,24 @@ impl Gate {
         Ok((Self(ours), theirs.into()))
     }
 
+    /// Waits until the launcher is tied to us, and says whether it lives: let go earlier, it could outlive us unseen.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(super) fn is_tied(&mut self) -> io::Result<bool> {
+        match self.0.read_exact(&mut [0; 1]) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lets the service begin, and waits until it has.
     ///
     /// # Errors
     /// What the system said when the command was to be run.
     pub(super) fn open(mut self) -> io::Result<()> {
-        // Only a launcher that is tied to us may go on: told earlier, it could outlive us unseen.
-        match self.0.read_exact(&mut [0; 1]) {
-            Ok(()) => self.0.write_all(b"!")?,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error),
-        }
+        self.0.write_all(b"!")?;
         let mut errno = [0; 4];
         match self.0.read_exact(&mut errno) {
             Ok(()) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),

@@ -3,16 +3,25 @@
 //! Three threads whatever the number of instances: the keeper, an event loop that follows every instance; the
 //! spawner, which starts processes; the census, which reads `/proc`. Beside them stands one reaper process.
 //!
-//! Each instance leads a session of its own. Stopping, killing, memory and CPU mean the session with all its
-//! process groups. A process that makes a session of its own again (a daemon) is outside of it, and is not found.
+//! Each instance leads a session of its own, in a control group of its own. Stopping, killing, pausing, memory and CPU
+//! mean all that is in either. Where there are no control groups, or no right to make them, a process that makes a
+//! session of its own again (a daemon) is not found, memory is watched instead of limited, and CPU is not limited.
+//!
+//! What waits for an instance (hooks, questions, freezing) is done on threads that last as long as it takes.
 //!
 //! Nothing outlives Forerun, even after `kill -9`: the parent-death signal ends each instance's first process, the
 //! reaper ends the rest of its session, and what neither could end stands in the state file for the next start.
 
+mod beside;
 mod census;
+mod cgroup;
+mod child;
+mod files;
+mod freeze;
 mod keeper;
 mod launch;
 mod ports;
+mod prepare;
 mod probe;
 mod procfs;
 mod reaper;
@@ -22,14 +31,18 @@ mod state;
 mod sys;
 mod why;
 
+pub use cgroup::{CgroupReport, cgroup_report};
 pub use launch::launcher_main;
 pub use reaper::reaper_main;
 pub(crate) use sys::{end_at_end_signals, ignore_end_signals};
 
+use crate::errands::Errands;
 use crate::ledger::{Ledger, StartVerdict, StopVerdict};
 use crate::{Backend, Capabilities, OrderError, SetupError, Sink, StartOrder, StopOrder};
-use forerun_types::{InstanceId, Span};
-use keeper::{Keeper, Mailbox, Message};
+use cgroup::{Groups, Look};
+use files::Files;
+use forerun_types::{Generation, InstanceId, Span};
+use keeper::{Keeper, Mailbox, Message, Wiring};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use spawn::Spawner;
 use state::StateFile;
@@ -54,8 +67,13 @@ pub struct ProcessSettings {
     pub launcher_command: Option<Vec<String>>,
     /// Where the list of running processes is kept. One folder belongs to one Forerun at a time.
     pub state_folder: Option<PathBuf>,
-    /// Ends an instance whose resident memory exceeds its service's `resources.memory_bytes`.
+    /// Limits an instance's memory to its service's `resources.memory_bytes`: one that uses more is ended, by the
+    /// kernel where there are control groups, else as soon as its resident memory is seen to be more.
     pub limit_memory: bool,
+    /// Limits an instance's CPU to its service's `resources.cpu_milli`, where there are control groups.
+    pub limit_cpu: bool,
+    /// Whether control groups are used where they can be had; without them instances are only watched.
+    pub control_groups: bool,
     /// First and last port for instances; by default 12,000 that the kernel does not use for outgoing connections.
     pub ports: Option<(u16, u16)>,
     /// How many instances may exist at once; a start beyond it fails.
@@ -73,6 +91,8 @@ impl Default for ProcessSettings {
             launcher_command: None,
             state_folder: None,
             limit_memory: false,
+            limit_cpu: false,
+            control_groups: true,
             ports: None,
             // Three file descriptors each: within the 20,000 that a service manager commonly allows.
             instances_max: 4_096,
@@ -97,6 +117,9 @@ impl ProcessSettings {
     }
 }
 
+/// Errands at a time: each is one instance's, and waits for it.
+const ERRANDS_MAX: usize = 64;
+
 /// Runs every instance as a child process. Dropping it kills what still runs, and waits for that, at most for 5 s.
 pub struct ProcessBackend {
     ledger: Arc<Mutex<Ledger>>,
@@ -120,15 +143,29 @@ impl ProcessBackend {
         pidfd_open(getpid(), PidfdFlags::empty())
             .map_err(|error| system("watch over processes")(error.into()))?;
         let state = settings.state_folder.as_deref().map(StateFile::open).transpose()?;
-        let spawner = Spawner::new(&settings, state)?;
+        let groups = open_groups(&settings);
+        let files = Arc::new(Files::new(settings.state_folder.as_deref()));
+        let spawner = Spawner::new(&settings, state, groups, Arc::clone(&files))?;
         let limit_memory = settings.limit_memory;
         let ledger = Arc::new(Mutex::new(Ledger::new(settings.instances_max)));
         let (mailbox, inbox) = Mailbox::new().map_err(system("wake-up"))?;
         let (jobs, job_queue) = mpsc::channel();
         let (counts, count_queue) = mpsc::channel();
         let ports = ports::Ports::new((low, high), draw());
-        let keeper = Keeper::new(settings, sink, Arc::clone(&ledger), inbox, jobs, counts, ports)
-            .map_err(system("event queue"))?;
+        let errands = Errands::new("forerun-errand", ERRANDS_MAX);
+        let (to_ledger, mailbox_too) = (Arc::clone(&ledger), mailbox.clone());
+        let wiring = Wiring {
+            settings,
+            sink,
+            ledger: to_ledger,
+            inbox,
+            mailbox: mailbox_too,
+            jobs,
+            counts,
+            errands,
+            files,
+        };
+        let keeper = Keeper::new(wiring, ports).map_err(system("event queue"))?;
         let to_keeper = mailbox.clone();
         let spawning = named("forerun-spawn", move || spawner.run(&job_queue, &to_keeper))
             .map_err(system("spawning thread"))?;
@@ -150,6 +187,29 @@ impl ProcessBackend {
     }
 }
 
+/// The control groups of this life; what cannot be had is said once.
+fn open_groups(settings: &ProcessSettings) -> Option<Groups> {
+    if !settings.control_groups {
+        return None;
+    }
+    let (groups, report) = Groups::open(Look::AndPrepare);
+    if let Err(why) = &report.membership {
+        tracing::info!(
+            why,
+            "no control groups: instances are watched, and daemons that they start are not found"
+        );
+    } else {
+        let wanted =
+            [(settings.limit_memory, "memory", &report.memory), (settings.limit_cpu, "cpu", &report.cpu)];
+        for (_, what, why) in wanted.into_iter().filter(|(wanted, _, _)| *wanted) {
+            if let Err(why) = why {
+                tracing::info!(why, "no limits of {what} by control groups");
+            }
+        }
+    }
+    groups
+}
+
 /// A number that differs from one Forerun to the next, so that two on one machine seldom try the same ports.
 fn draw() -> u32 {
     std::process::id() ^ std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.subsec_nanos())
@@ -166,7 +226,7 @@ impl Backend for ProcessBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { usage: true, limits: self.limit_memory, ..Capabilities::default() }
+        Capabilities { pause: true, specialise: true, adopt: false, usage: true, limits: self.limit_memory }
     }
 
     fn start(&self, order: StartOrder) -> Result<(), OrderError> {
@@ -193,6 +253,26 @@ impl Backend for ProcessBackend {
         }
     }
 
+    fn pause(&self, instance: InstanceId, generation: Generation) -> Result<(), OrderError> {
+        self.change(instance, generation, Message::Pause { instance })
+    }
+
+    fn resume(&self, instance: InstanceId, generation: Generation) -> Result<(), OrderError> {
+        self.change(instance, generation, Message::Resume { instance, ordered: Instant::now() })
+    }
+
+    fn specialise(&self, order: StartOrder) -> Result<(), OrderError> {
+        let StartOrder { instance, generation, spec } = order;
+        self.change(instance, generation, Message::Specialise { instance, spec, ordered: Instant::now() })
+    }
+
+    fn ask_busy(&self, order: StartOrder) -> Result<(), OrderError> {
+        let StartOrder { instance, generation, spec } = order;
+        let mut ledger = self.ledger();
+        ledger.change(instance, generation)?;
+        self.tell(Message::AskBusy { instance, spec })
+    }
+
     fn running(&self) -> Vec<InstanceId> {
         self.ledger().running()
     }
@@ -205,6 +285,13 @@ impl Backend for ProcessBackend {
 }
 
 impl ProcessBackend {
+    fn change(&self, instance: InstanceId, generation: Generation, order: Message) -> Result<(), OrderError> {
+        // In the queue under the lock, like a start: the orders of an instance keep their order.
+        let mut ledger = self.ledger();
+        let known = ledger.change(instance, generation)?;
+        self.tell(if known { order } else { Message::NotThere { instance } })
+    }
+
     fn tell(&self, message: Message) -> Result<(), OrderError> {
         if self.mailbox.send(message) { Ok(()) } else { Err(OrderError::Ended { backend: NAME }) }
     }

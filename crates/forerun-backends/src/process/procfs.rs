@@ -1,10 +1,12 @@
 //! What `/proc` says of processes: who belongs to which session, and what they use.
 
+use super::cgroup::{Group, Oom};
 use forerun_types::Span;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,9 @@ pub(super) struct Stat {
     pub(super) pid: i32,
     /// Dead and waiting for its parent to take note.
     pub(super) dead: bool,
+    /// Standing still by a signal.
+    pub(super) stopped: bool,
+    pub(super) process_group: i32,
     pub(super) session: i32,
     /// Its own and that of the children it has waited for, in clock ticks.
     pub(super) cpu_ticks: u64,
@@ -29,14 +34,46 @@ pub(super) struct Stat {
     pub(super) resident_pages: u64,
 }
 
-/// What the living members of a session use together.
+/// One process, whatever becomes of its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) pid: i32,
+    pub(super) started_ticks: u64,
+    pub(super) process_group: i32,
+    pub(super) stopped: bool,
+}
+
+/// A session that is counted, and the control group in which its processes stay even if they leave it.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pub(super) session: i32,
+    pub(super) group: Option<Arc<Group>>,
+}
+
+/// What the living members of a session and of its control group use together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Session {
-    pub(super) members: Vec<i32>,
+    pub(super) members: Vec<Member>,
     /// Resident memory summed over members; a page that two of them share counts twice.
     pub(super) memory_bytes: u64,
     /// CPU time of members and of the children they have waited for.
     pub(super) cpu: Span,
+    /// What became of its memory limit, if a control group holds it.
+    pub(super) oom: Oom,
+}
+
+impl Session {
+    fn add(&mut self, stat: &Stat) {
+        self.members.push(Member {
+            pid: stat.pid,
+            started_ticks: stat.started_ticks,
+            process_group: stat.process_group,
+            stopped: stat.stopped,
+        });
+        self.memory_bytes += stat.resident_pages * rustix::param::page_size() as u64;
+        let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
+        self.cpu = self.cpu + Span(stat.cpu_ticks * 1_000_000 / ticks_per_second);
+    }
 }
 
 pub(super) fn stat(pid: i32) -> Option<Stat> {
@@ -56,6 +93,8 @@ fn parse(pid: i32, text: &[u8]) -> Option<Stat> {
     Some(Stat {
         pid,
         dead: matches!(*fields.first()?, "Z" | "X" | "x"),
+        stopped: matches!(*fields.first()?, "T" | "t"),
+        process_group: i32::try_from(number(5)?).ok()?,
         session: i32::try_from(number(6)?).ok()?,
         cpu_ticks: ticks(14)? + ticks(15)? + ticks(16)? + ticks(17)?,
         started_ticks: ticks(22)?,
@@ -63,17 +102,26 @@ fn parse(pid: i32, text: &[u8]) -> Option<Stat> {
     })
 }
 
-/// The living members of these sessions; a session without any is absent. Reads the whole process table: some
-/// 15 us a process.
-pub(super) fn sessions(wanted: &HashSet<i32>) -> HashMap<i32, Session> {
-    let page_bytes = rustix::param::page_size() as u64;
-    let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
+/// The living members of these sessions and of their control groups; a session without any is absent. Reads the whole
+/// process table: some 15 us a process.
+pub(super) fn sessions(wanted: &[Watched]) -> HashMap<i32, Session> {
+    let ids: HashSet<i32> = wanted.iter().map(|watched| watched.session).collect();
     let mut found: HashMap<i32, Session> = HashMap::new();
-    for stat in all().filter(|stat| !stat.dead && wanted.contains(&stat.session)) {
-        let session = found.entry(stat.session).or_default();
-        session.members.push(stat.pid);
-        session.memory_bytes += stat.resident_pages * page_bytes;
-        session.cpu = session.cpu + Span(stat.cpu_ticks * 1_000_000 / ticks_per_second);
+    for stat in all().filter(|stat| !stat.dead && ids.contains(&stat.session)) {
+        found.entry(stat.session).or_default().add(&stat);
+    }
+    for Watched { session, group } in wanted {
+        let Some(group) = group else { continue };
+        // After the table: who left the session is in the group all the same.
+        for stat in group.members().into_iter().filter_map(stat).filter(|stat| !stat.dead) {
+            let known = found.entry(*session).or_default();
+            if !known.members.iter().any(|member| member.pid == stat.pid) {
+                known.add(&stat);
+            }
+        }
+        if let Some(known) = found.get_mut(session) {
+            known.oom = group.oom();
+        }
     }
     found
 }
@@ -94,18 +142,30 @@ fn all() -> impl Iterator<Item = Stat> {
 /// Kills all of a session that was found alive: its first group at one stroke, the rest one by one. That a member
 /// was found keeps the number from being another's.
 pub(super) fn kill_session(id: i32, found: &Session) {
-    if let Some(group) = Pid::from_raw(id) {
+    if let Some(group) =
+        Pid::from_raw(id).filter(|_| found.members.iter().any(|member| member.process_group == id))
+    {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    found.members.iter().for_each(|pid| kill_member(*pid, id));
+    found.members.iter().for_each(|member| signal_member(member, Signal::KILL));
 }
 
-/// Kills a process if it is still a member of the session: its number may have been given anew since it was read.
-fn kill_member(pid: i32, session: i32) {
+/// Signals a process if it is still the same: its number may have been given anew since it was read.
+pub(super) fn signal_member(member: &Member, signal: Signal) {
+    let same = || stat(member.pid).is_some_and(|stat| stat.started_ticks == member.started_ticks);
+    signal_if(member.pid, signal, same);
+}
+
+/// Kills the process of this number if that still is the one that is meant.
+pub(super) fn kill_if(pid: i32, is_it: impl Fn() -> bool) {
+    signal_if(pid, Signal::KILL, is_it);
+}
+
+fn signal_if(pid: i32, signal: Signal, is_it: impl Fn() -> bool) {
     let Some(pid) = Pid::from_raw(pid) else { return };
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    if stat(pid.as_raw_pid()).is_some_and(|stat| stat.session == session) {
-        let _ = pidfd_send_signal(handle, Signal::KILL);
+    if is_it() {
+        let _ = pidfd_send_signal(handle, signal);
     }
 }
 
@@ -127,9 +187,12 @@ pub(super) fn kill_leftovers(leftovers: &[Leftover], marked_only: bool, patience
     let mut had_members = HashSet::new();
     let mut pause = Duration::from_millis(1);
     loop {
-        let mut found = sessions(&ours);
+        let watched: Vec<Watched> =
+            ours.iter().map(|session| Watched { session: *session, group: None }).collect();
+        let mut found = sessions(&watched);
         if marked_only {
-            found.retain(|id, session| stat(*id).is_some() || session.members.iter().any(|pid| marked(*pid)));
+            let ours = |session: &Session| session.members.iter().any(|member| marked(member.pid));
+            found.retain(|id, session| stat(*id).is_some() || ours(session));
         }
         for (id, session) in &found {
             had_members.insert(*id);
@@ -170,6 +233,8 @@ mod tests {
             let expected = Stat {
                 pid: 7,
                 dead: false,
+                stopped: false,
+                process_group: 7,
                 session: 9,
                 cpu_ticks: 100,
                 started_ticks: 555,
@@ -186,10 +251,10 @@ mod tests {
     fn this_process_is_found_in_its_session() {
         let pid = i32::try_from(std::process::id()).unwrap();
         let me = stat(pid).unwrap();
-        let found = sessions(&HashSet::from([me.session]));
+        let found = sessions(&[Watched { session: me.session, group: None }]);
         let session = &found[&me.session];
-        assert!(session.members.contains(&pid) && session.memory_bytes > 0);
-        assert!(sessions(&HashSet::new()).is_empty());
+        assert!(session.members.iter().any(|member| member.pid == pid) && session.memory_bytes > 0);
+        assert!(sessions(&[]).is_empty());
     }
 
     #[test]

@@ -5,15 +5,16 @@
 //! kernel closes that end, and the reaper kills every session that it was told of and not told to forget.
 
 use super::procfs::{self, Leftover};
-use super::sys;
+use super::{cgroup, sys};
 use crate::SetupError;
 use rustix::net::SendFlags;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -21,8 +22,14 @@ use std::time::{Duration, Instant};
 
 /// Sessions that a reaper remembers: more than there are process ids by default.
 const SESSIONS_MAX: usize = 65_536;
+/// A group for each hierarchy, of which there are a dozen.
+const GROUPS_MAX: usize = 64;
+/// The longest path that the system takes, and its sign.
+const LINE_BYTES_MAX: u64 = 4_097;
 /// How long it goes on killing what does not die.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long Forerun takes to be gone altogether once its socket is.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Forerun's end of a reaper.
 #[derive(Debug)]
@@ -65,6 +72,13 @@ impl Reaper {
         self.tell(format!("+{session}\n"));
     }
 
+    /// A control group of this life: what is in it ends with it.
+    pub(super) fn watch_group(&self, folder: &Path) {
+        if let Some(folder) = folder.to_str().filter(|folder| !folder.contains('\n')) {
+            self.tell(format!("@{folder}\n"));
+        }
+    }
+
     pub(super) fn forget(&self, session: i32) {
         self.tell(format!("-{session}\n"));
     }
@@ -85,33 +99,42 @@ impl Drop for Reaper {
     }
 }
 
-/// The reaper's whole life: reads `+PID` and `-PID` lines from standard input until it ends, then kills every
-/// session that is left, and exits. To be called first thing by the command that
+/// The reaper's whole life: reads `+PID`, `-PID` and `@GROUP` lines from standard input until it ends, then kills every
+/// session and group that is left, and exits. To be called first thing by the command that
 /// [`ProcessSettings::reaper_command`](crate::ProcessSettings) names.
 pub fn reaper_main() -> ! {
     sys::ignore_end_signals();
     // No folder stays busy because of it.
     let _ = std::env::set_current_dir("/");
-    let left = listen(BufReader::new(std::io::stdin().lock()));
+    let (left, groups) = listen(BufReader::new(std::io::stdin().lock()));
+    // First the groups: a frozen process dies only when it is thawed. Forerun's lock on them may go after its socket.
+    groups.iter().for_each(|group| cgroup::end_if_left(group, LOCK_PATIENCE));
     procfs::kill_leftovers(&left, false, PATIENCE);
     std::process::exit(0)
 }
 
-/// Follows the lines to their end and returns what was not forgotten.
-fn listen(lines: impl BufRead) -> Vec<Leftover> {
+/// Follows the lines to their end and returns what was not forgotten, and the groups.
+fn listen(lines: impl BufRead) -> (Vec<Leftover>, BTreeSet<PathBuf>) {
     let mut sessions: BTreeMap<i32, u64> = BTreeMap::new();
-    // A line is a sign and a number: 64 bytes hold it, and bound what a stray writer can make it read.
+    let mut groups = BTreeSet::new();
+    // A line is a sign and a number or a path: this bounds what a stray writer can make it read.
     let mut lines = lines;
     let mut line = Vec::new();
     loop {
         line.clear();
-        match lines.by_ref().take(64).read_until(b'\n', &mut line) {
+        match lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
             Ok(0) => break,
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(_) => break,
         }
         let text = std::str::from_utf8(&line).unwrap_or_default().trim();
+        if let Some(group) = text.strip_prefix('@') {
+            if groups.len() < GROUPS_MAX {
+                groups.insert(PathBuf::from(group));
+            }
+            continue;
+        }
         let Some((sign, Ok(session))) = text.split_at_checked(1).map(|(sign, rest)| (sign, rest.parse()))
         else {
             continue;
@@ -127,7 +150,8 @@ fn listen(lines: impl BufRead) -> Vec<Leftover> {
             _ => {}
         }
     }
-    sessions.into_iter().map(|(session, started_ticks)| Leftover { session, started_ticks }).collect()
+    let left = sessions.into_iter().map(|(session, started_ticks)| Leftover { session, started_ticks });
+    (left.collect(), groups)
 }
 
 #[cfg(test)]
@@ -136,7 +160,7 @@ mod tests {
 
     #[test]
     fn lines_are_followed_and_nonsense_is_skipped() {
-        let long = format!("+{}\n", "9".repeat(200));
+        let long = format!("+{}\n", "9".repeat(5_000));
         for (text, left) in [
             ("", &[][..]),
             ("+2000000001\n+2000000002\n-2000000001\n", &[2_000_000_002][..]),
@@ -144,8 +168,11 @@ mod tests {
             ("-5\nx\n\n+\n+x\nhello\n+2000000003\n", &[2_000_000_003][..]),
             (&long, &[][..]),
         ] {
-            let found: Vec<i32> = listen(text.as_bytes()).iter().map(|leftover| leftover.session).collect();
-            assert_eq!(found, left, "{text}");
+            let (found, groups) = listen(text.as_bytes());
+            let found: Vec<i32> = found.iter().map(|leftover| leftover.session).collect();
+            assert_eq!((&found[..], groups.len()), (left, 0), "{text}");
         }
+        let (_, groups) = listen(&b"@/a b/c\n+2000000001\n@/d\n@/a b/c\n"[..]);
+        assert_eq!(groups, BTreeSet::from(["/a b/c", "/d"].map(PathBuf::from)));
     }
 }

@@ -2,21 +2,22 @@
 //!
 //! The parent-death signal comes when the *thread* that spawned ends, so every spawn is made here, on a thread that
 //! lives as long as the backend. It may block (a slow disk under the program): nothing else waits for it. It also
-//! owns the reaper and the state file, where a process stands before anything of its service runs.
+//! owns the reaper, the state file and the control groups, where a process stands before anything of its service runs.
 
+use super::cgroup::{Group, Groups, Limits};
+use super::child::{self, NotBegun};
+use super::files::{self, Files};
 use super::keeper::{Mailbox, Message};
-use super::launch::Gate;
-use super::procfs;
+use super::prepare::{Place, prepare};
 use super::reaper::Reaper;
 use super::state::StateFile;
-use super::{ProcessSettings, sys, why};
+use super::{ProcessSettings, procfs};
 use crate::SetupError;
-use forerun_types::{InstanceId, Launch, Readiness, ServiceSpec};
+use forerun_types::{InstanceId, Resources, ServiceSpec};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ const REAPER_CHECK: Duration = Duration::from_secs(1);
 /// The first pause before a reaper that ended is started again; it doubles up to [`REAPER_PAUSE_MAX`].
 const REAPER_PAUSE: Duration = Duration::from_secs(1);
 const REAPER_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Groups that were still busy when their instance was gone; the end of the life removes what is beyond.
+const BUSY_GROUPS_MAX: usize = 1_024;
 
 /// What the keeper asks of this thread.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub(super) struct Process {
     pub(super) pidfd: OwnedFd,
     /// Its standard output and error, not blocking; `None` when it has closed them.
     pub(super) output: Option<OwnedFd>,
+    /// Its control group; without one it is only watched.
+    pub(super) group: Option<Arc<Group>>,
 }
 
 impl Process {
@@ -58,26 +63,62 @@ impl Process {
     pub(super) fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.pid, signal);
     }
+
+    /// Kills all that can be killed at one stroke.
+    pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+    }
+}
+
+/// What stands in the books for a session.
+#[derive(Debug)]
+struct Entry {
+    instance: InstanceId,
+    group: Option<Arc<Group>>,
 }
 
 /// What the thread owns.
 #[derive(Debug)]
 pub(super) struct Spawner {
+    /// Before the reaper: it must find them ended when it is told to go.
+    groups: Option<Groups>,
     launcher_command: Option<Vec<String>>,
     reaper_command: Option<Vec<String>>,
     reaper: Option<Reaper>,
     reaper_retry_at: Instant,
     reaper_pause: Duration,
     state: Option<StateFile>,
-    sessions: BTreeSet<i32>,
+    sessions: BTreeMap<i32, Entry>,
+    /// Groups of instances that are gone, as long as the kernel says that they are busy.
+    busy_groups: Vec<Arc<Group>>,
+    group_warned: bool,
+    limit_memory: bool,
+    limit_cpu: bool,
+    files: Arc<Files>,
 }
 
 impl Spawner {
     /// # Errors
     /// If the reaper cannot be started.
-    pub(super) fn new(settings: &ProcessSettings, state: Option<StateFile>) -> Result<Self, SetupError> {
+    pub(super) fn new(
+        settings: &ProcessSettings,
+        mut state: Option<StateFile>,
+        groups: Option<Groups>,
+        files: Arc<Files>,
+    ) -> Result<Self, SetupError> {
         let reaper_command = settings.reaper_command.clone();
         let reaper = reaper_command.as_deref().map(Reaper::start).transpose()?;
+        for folder in groups.iter().flat_map(Groups::folders) {
+            if let Some(reaper) = &reaper {
+                reaper.watch_group(&folder);
+            }
+            if let Some(state) = &mut state {
+                state.add_group(&folder);
+            }
+        }
         Ok(Self {
             launcher_command: settings.launcher_command.clone(),
             reaper_command,
@@ -85,7 +126,13 @@ impl Spawner {
             reaper_retry_at: Instant::now(),
             reaper_pause: REAPER_PAUSE,
             state,
-            sessions: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            groups,
+            busy_groups: Vec::new(),
+            group_warned: false,
+            limit_memory: settings.limit_memory,
+            limit_cpu: settings.limit_cpu,
+            files,
         })
     }
 
@@ -93,7 +140,7 @@ impl Spawner {
     pub(super) fn run(mut self, jobs: &Receiver<Job>, mailbox: &Mailbox) {
         loop {
             let watched = self.reaper_command.is_some() && !self.sessions.is_empty();
-            let job = if watched {
+            let job = if watched || !self.busy_groups.is_empty() {
                 jobs.recv_timeout(REAPER_CHECK)
             } else {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -105,45 +152,78 @@ impl Spawner {
                     mailbox.send(Message::Spawned { serial, result });
                 }
                 Ok(Job::Gone { session }) => self.forget(session),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.busy_groups.retain(|group| !group.remove()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
     fn spawn(&mut self, instance: InstanceId, spec: &ServiceSpec, port: u16) -> Result<Process, String> {
-        let no_room = |error: io::Error| format!("the system has no room for another process: {error}");
-        let (mut command, text) = prepare(instance, spec, port, self.launcher_command.as_deref())?;
-        let (reader, writer) = io::pipe().map_err(no_room)?;
-        command.stdout(writer.try_clone().map_err(no_room)?).stderr(writer);
-        let gate = if self.launcher_command.is_some() {
-            let (gate, theirs) = Gate::new().map_err(no_room)?;
-            command.stdin(theirs);
-            Some(gate)
-        } else {
-            command.stdin(Stdio::null());
-            sys::tie_to_this_thread(&mut command, self.reaper.as_ref().map(Reaper::socket));
-            None
-        };
-        let child = command.spawn().map_err(|error| text.not_spawned(&error))?;
-        // The ends of the pipe and of the gate that are the child's must be the child's alone.
-        drop(command);
-        let pid = Pid::from_child(&child);
-        self.remember(pid.as_raw_pid());
-        let output = OwnedFd::from(reader);
-        let watch = rustix::io::ioctl_fionbio(&output, true)
-            .and_then(|()| pidfd_open(pid, PidfdFlags::empty()))
-            .map_err(|error| no_room(error.into()));
-        let begun = watch.and_then(|pidfd| match gate.map_or(Ok(()), Gate::open) {
-            Ok(()) => Ok(pidfd),
-            Err(error) => Err(text.not_spawned(&error)),
-        });
-        match begun {
-            Ok(pidfd) => Ok(Process { child, pid, pidfd, output: Some(output) }),
-            Err(why) => {
-                self.abandon(child, pid);
-                Err(why)
+        let folder = self.files.folder(instance);
+        let place = Place { instance, port, files: &folder };
+        let prepared = prepare(place, spec, self.launcher_command.as_deref())?;
+        if let Some(files) = &prepared.files {
+            files::write(&folder, files)?;
+        }
+        let group = self.group(instance, spec.resources);
+        let text = prepared.text;
+        let not_begun = |error: &NotBegun| error.sentence(|error| text.not_spawned(error));
+        let reaper = self.reaper.as_ref().map(Reaper::socket);
+        let launcher = self.launcher_command.is_some();
+        let mut held = match child::hold(prepared.command, launcher, reaper, group.as_deref()) {
+            Ok(held) => held,
+            Err(error) => {
+                self.let_go(instance, group);
+                return Err(not_begun(&error));
             }
+        };
+        let pid = held.pid();
+        self.remember(pid.as_raw_pid(), Entry { instance, group: group.clone() });
+        let watch = rustix::io::ioctl_fionbio(&held.output, true)
+            .and_then(|()| pidfd_open(pid, PidfdFlags::empty()))
+            .map_err(|error| NotBegun::NoRoom(error.into()));
+        let begun = watch.and_then(|pidfd| Ok((pidfd, held.begin(group.as_deref())?)));
+        match begun {
+            Ok((pidfd, joined)) => {
+                let group = if joined { group } else { self.without_group(pid.as_raw_pid(), group) };
+                Ok(Process { child: held.child, pid, pidfd, output: Some(held.output), group })
+            }
+            Err(error) => {
+                self.abandon(held.child, pid);
+                Err(not_begun(&error))
+            }
+        }
+    }
+
+    /// A control group for an instance, if there are any to be had.
+    fn group(&mut self, instance: InstanceId, resources: Resources) -> Option<Arc<Group>> {
+        let limits = Limits {
+            memory_bytes: Some(resources.memory_bytes).filter(|bytes| self.limit_memory && *bytes > 0),
+            cpu_milli: Some(resources.cpu_milli).filter(|milli| self.limit_cpu && *milli > 0),
+        };
+        match self.groups.as_mut()?.make(&instance.to_string(), limits) {
+            Ok(group) => Some(Arc::new(group)),
+            Err(error) => {
+                self.warn_once(&error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The process is not in its group, and is watched instead.
+    fn without_group(&mut self, session: i32, group: Option<Arc<Group>>) -> Option<Arc<Group>> {
+        let group = group?;
+        self.warn_once("the process could not be put into it");
+        if let Some(entry) = self.sessions.get_mut(&session) {
+            entry.group = None;
+        }
+        self.bury(group);
+        None
+    }
+
+    fn warn_once(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.group_warned, true) {
+            tracing::warn!(why, "an instance has no control group: its limits are watched and not enforced");
         }
     }
 
@@ -155,8 +235,8 @@ impl Spawner {
         self.forget(pid.as_raw_pid());
     }
 
-    fn remember(&mut self, session: i32) {
-        self.sessions.insert(session);
+    fn remember(&mut self, session: i32, entry: Entry) {
+        self.sessions.insert(session, entry);
         if let Some(reaper) = &self.reaper {
             reaper.watch(session);
         }
@@ -166,12 +246,28 @@ impl Spawner {
     }
 
     fn forget(&mut self, session: i32) {
-        self.sessions.remove(&session);
+        if let Some(entry) = self.sessions.remove(&session) {
+            self.let_go(entry.instance, entry.group);
+        }
         if let Some(reaper) = &self.reaper {
             reaper.forget(session);
         }
         if let Some(state) = &mut self.state {
             state.remove(session);
+        }
+    }
+
+    /// Removes what an instance had beside its processes.
+    fn let_go(&mut self, instance: InstanceId, group: Option<Arc<Group>>) {
+        self.files.remove(instance);
+        if let Some(group) = group {
+            self.bury(group);
+        }
+    }
+
+    fn bury(&mut self, group: Arc<Group>) {
+        if !group.remove() && self.busy_groups.len() < BUSY_GROUPS_MAX {
+            self.busy_groups.push(group);
         }
     }
 
@@ -187,81 +283,13 @@ impl Spawner {
         match Reaper::start(command) {
             Ok(reaper) => {
                 tracing::warn!("the reaper had ended and was started again");
-                self.sessions.iter().for_each(|session| reaper.watch(*session));
+                self.groups.iter().flat_map(Groups::folders).for_each(|folder| reaper.watch_group(&folder));
+                self.sessions.keys().for_each(|session| reaper.watch(*session));
                 self.reaper = Some(reaper);
             }
             Err(error) => {
                 tracing::warn!(%error, "no reaper; after a crash some processes may be left behind")
             }
         }
-    }
-}
-
-/// What a message about a failed spawn needs.
-struct CommandText<'a> {
-    program: &'a str,
-    folder: Option<&'a str>,
-    path: Option<&'a str>,
-}
-
-impl CommandText<'_> {
-    fn not_spawned(&self, error: &io::Error) -> String {
-        why::not_spawned(error, self.program, self.folder, self.path)
-    }
-}
-
-/// The command with its port put in. Forerun's own settings and secrets (`FORERUN_*`) stay out of its environment;
-/// the rest of Forerun's is handed on, beneath the service's own.
-fn prepare<'a>(
-    instance: InstanceId,
-    spec: &'a ServiceSpec,
-    port: u16,
-    launcher: Option<&[String]>,
-) -> Result<(Command, CommandText<'a>), String> {
-    let Launch::Process { command, env, folder } = &spec.launch else {
-        return Err("the process backend runs commands, and this service has none".to_owned());
-    };
-    check_ready(&spec.ready)?;
-    let (program, args) = command.split_first().ok_or("the command is empty")?;
-    let port = port.to_string();
-    let fill = |text: &str| text.replace("{port}", &port);
-    let mut prepared = match launcher.and_then(<[String]>::split_first) {
-        Some((launcher, rest)) => {
-            let mut prepared = Command::new(launcher);
-            prepared.args(rest).arg(fill(program));
-            prepared
-        }
-        None => Command::new(fill(program)),
-    };
-    prepared.args(args.iter().map(|arg| fill(arg)));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"FORERUN_"))
-    {
-        prepared.env_remove(name);
-    }
-    prepared.env("PORT", &port).env(procfs::MARK, instance.to_string());
-    let env: BTreeMap<&String, String> = env.iter().map(|(name, value)| (name, fill(value))).collect();
-    if let Some(name) = env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-        return Err(format!("`{name}` cannot be the name of an environment variable"));
-    }
-    prepared.envs(env);
-    if let Some(folder) = folder {
-        prepared.current_dir(folder);
-    }
-    let path = match &spec.launch {
-        Launch::Process { env, .. } => env.get("PATH").map(String::as_str),
-        _ => None,
-    };
-    Ok((prepared, CommandText { program, folder: folder.as_deref(), path }))
-}
-
-fn check_ready(ready: &Readiness) -> Result<(), String> {
-    match ready {
-        Readiness::Http { path }
-            if !path.starts_with('/') || path.contains(|c: char| c <= ' ' || c == '\u{7f}') =>
-        {
-            Err(format!("the ready path `{}` must start with / and hold no blanks", path.escape_debug()))
-        }
-        Readiness::Log { text } if text.is_empty() => Err("the ready text is empty".to_owned()),
-        _ => Ok(()),
     }
 }

@@ -1,9 +1,11 @@
 //! The state file: which sessions this life of Forerun has, so that the next one can end what it left.
 //!
-//! First line: the boot's id. Then `+SESSION STARTED SUM` and `-SESSION SUM` lines as they happen; the sum is over the
+//! First line: the boot's id. Then `+SESSION STARTED SUM` and `-SESSION SUM` lines as they happen, and `@FOLDER SUM` for
+//! each control group of this life; the sum is over the
 //! boot's id too, so that a line of another boot is none. It lies in the page cache and is never synced: it must
 //! survive Forerun, not the machine, and after a boot nothing of it is true.
 
+use super::cgroup;
 use super::procfs::{self, Leftover};
 use crate::SetupError;
 use std::collections::BTreeMap;
@@ -30,6 +32,7 @@ pub(super) struct StateFile {
     bytes: u64,
     compact_at_bytes: u64,
     sessions: BTreeMap<i32, u64>,
+    groups: Vec<String>,
     /// Whether a failed write has been told of.
     warned: bool,
 }
@@ -49,7 +52,7 @@ impl StateFile {
         lock(&file, &path)?;
         let mut text = Vec::new();
         (&file).take(READ_BYTES_MAX).read_to_end(&mut text).map_err(failed("read"))?;
-        let (left, lost) = leftovers(&text, &boot_id());
+        let Leftovers { left, groups, lost } = leftovers(&text, &boot_id());
         if lost > 0 {
             tracing::warn!(
                 lines = lost,
@@ -57,6 +60,8 @@ impl StateFile {
                 "the list of processes is damaged; what its whole lines name is ended, some may be left behind"
             );
         }
+        // First the groups: a frozen process dies only when it is thawed.
+        groups.iter().for_each(|group| cgroup::end_if_left(Path::new(group), LOCK_PATIENCE));
         let killed = procfs::kill_leftovers(&left, true, PATIENCE);
         if killed > 0 {
             tracing::warn!(killed, "ended processes that an earlier life of forerun left behind");
@@ -67,10 +72,19 @@ impl StateFile {
             bytes: 0,
             compact_at_bytes: 0,
             sessions: BTreeMap::new(),
+            groups: Vec::new(),
             warned: false,
         };
         state.rewrite().map_err(failed("write"))?;
         Ok(state)
+    }
+
+    /// A control group of this life.
+    pub(super) fn add_group(&mut self, folder: &Path) {
+        if let Some(folder) = folder.to_str().filter(|folder| !folder.contains('\n')) {
+            self.groups.push(folder.to_owned());
+            self.append(line(&format!("@{folder}"), &self.boot_id));
+        }
     }
 
     pub(super) fn add(&mut self, session: i32, started_ticks: u64) {
@@ -103,6 +117,9 @@ impl StateFile {
     /// A crash in between leaves a short file; the reaper and the parent-death signal stand beside it.
     fn rewrite(&mut self) -> io::Result<()> {
         let mut text = format!("{}\n", self.boot_id);
+        for group in &self.groups {
+            text.push_str(&line(&format!("@{group}"), &self.boot_id));
+        }
         for (session, started) in &self.sessions {
             text.push_str(&line(&format!("+{session} {started}"), &self.boot_id));
         }
@@ -143,17 +160,27 @@ fn sum(body: &str, boot_id: &str) -> u32 {
     bytes.fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// What a file of this boot lists as not ended, and how many lines were no whole ones. A file of another boot has
-/// nothing to say and nothing to lose.
-fn leftovers(text: &[u8], boot_id: &str) -> (Vec<Leftover>, usize) {
+/// What a file of this boot lists as not ended.
+#[derive(Debug, Default)]
+struct Leftovers {
+    left: Vec<Leftover>,
+    groups: Vec<String>,
+    /// Lines that were no whole ones.
+    lost: usize,
+}
+
+/// A file of another boot has nothing to say and nothing to lose.
+fn leftovers(text: &[u8], boot_id: &str) -> Leftovers {
     let mut sessions: BTreeMap<i32, u64> = BTreeMap::new();
+    let mut groups = Vec::new();
     let (mut lost, mut whole) = (0, 0);
     let mut lines = text.split_inclusive(|byte| *byte == b'\n');
     let own = lines.next().and_then(|first| first.strip_suffix(b"\n")) == Some(boot_id.as_bytes());
     for line in lines {
         match std::str::from_utf8(line).ok().and_then(|line| whole_line(line, boot_id)) {
-            Some((session, Some(started))) => drop(sessions.insert(session, started)),
-            Some((session, None)) => drop(sessions.remove(&session)),
+            Some(Line::Started(session, started)) => drop(sessions.insert(session, started)),
+            Some(Line::Ended(session)) => drop(sessions.remove(&session)),
+            Some(Line::Group(folder)) => groups.push(folder.to_owned()),
             None => {
                 lost += 1;
                 continue;
@@ -166,21 +193,29 @@ fn leftovers(text: &[u8], boot_id: &str) -> (Vec<Leftover>, usize) {
         lost = if whole > 0 { lost + 1 } else { 0 };
     }
     let left = sessions.into_iter().map(|(session, started_ticks)| Leftover { session, started_ticks });
-    (left.collect(), lost)
+    Leftovers { left: left.collect(), groups, lost }
 }
 
-/// A session, and when it started if it did; `None` for a line that is not just as it was written.
-fn whole_line(line: &str, boot_id: &str) -> Option<(i32, Option<u64>)> {
+enum Line<'a> {
+    Started(i32, u64),
+    Ended(i32),
+    Group(&'a str),
+}
+
+/// `None` for a line that is not just as it was written.
+fn whole_line<'a>(line: &'a str, boot_id: &str) -> Option<Line<'a>> {
     let (body, written) = line.strip_suffix('\n')?.rsplit_once(' ')?;
     if written != format!("{:08x}", sum(body, boot_id)) {
         return None;
     }
-    match body.strip_prefix('-') {
-        Some(session) => Some((session.parse().ok()?, None)),
-        None => {
-            let (session, started) = body.strip_prefix('+')?.split_once(' ')?;
-            Some((session.parse().ok()?, Some(started.parse().ok()?)))
+    match body.split_at_checked(1)? {
+        ("-", session) => Some(Line::Ended(session.parse().ok()?)),
+        ("@", folder) => Some(Line::Group(folder)),
+        ("+", rest) => {
+            let (session, started) = rest.split_once(' ')?;
+            Some(Line::Started(session.parse().ok()?, started.parse().ok()?))
         }
+        _ => None,
     }
 }
 
@@ -198,9 +233,9 @@ mod tests {
     }
 
     fn check(text: &str, sessions: &[i32], lost: usize) {
-        let (found, lines) = leftovers(text.as_bytes(), "boot");
-        let found: Vec<i32> = found.iter().map(|leftover| leftover.session).collect();
-        assert_eq!((&found[..], lines), (sessions, lost), "{text}");
+        let found = leftovers(text.as_bytes(), "boot");
+        let left: Vec<i32> = found.left.iter().map(|leftover| leftover.session).collect();
+        assert_eq!((&left[..], found.lost), (sessions, lost), "{text}");
     }
 
     #[test]
@@ -208,13 +243,16 @@ mod tests {
         check("", &[], 0);
         check(&file("other", &["+7 100"]), &[], 0);
         check(&file("boot", &["+7 100", "+8 200", "-7"]), &[8], 0);
+        let groups = file("boot", &["@/a b/c", "+7 100", "@/d"]);
+        check(&groups, &[7], 0);
+        assert_eq!(leftovers(groups.as_bytes(), "boot").groups, ["/a b/c", "/d"]);
         check(&(file("boot", &["+7 100", "x", "-x", "+9"]) + "+8 2\n\n"), &[7], 5);
     }
 
     #[test]
     fn a_cut_or_a_flipped_bit_at_every_offset_ends_nobody_else() {
         let text = file("boot", &["+7 100", "+8 2000", "+9 31", "-8", "+10 4", "+11 512"]);
-        let whole: Vec<Leftover> = leftovers(text.as_bytes(), "boot").0;
+        let whole: Vec<Leftover> = leftovers(text.as_bytes(), "boot").left;
         assert_eq!(whole.len(), 4);
         let real = |found: &Leftover| {
             // 8 has ended, and is still among those that were listed if the line of its end is lost.
@@ -222,7 +260,7 @@ mod tests {
                 || (found.session, found.started_ticks) == (8, 2_000)
         };
         for cut in 0..text.len() {
-            let (found, lost) = leftovers(&text.as_bytes()[..cut], "boot");
+            let Leftovers { left: found, lost, .. } = leftovers(&text.as_bytes()[..cut], "boot");
             assert!(found.iter().all(real), "cut at {cut}: {found:?}");
             let last_line_whole = text.as_bytes()[..cut].ends_with(b"\n");
             assert!(cut < 6 || (lost == 0) == last_line_whole, "cut at {cut}: {lost} lines");
@@ -230,7 +268,7 @@ mod tests {
         for bit in 0..text.len() * 8 {
             let mut damaged = text.clone().into_bytes();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let (found, lost) = leftovers(&damaged, "boot");
+            let Leftovers { left: found, lost, .. } = leftovers(&damaged, "boot");
             assert!(found.iter().all(real) && found.len() >= 2, "bit {bit}: {found:?}");
             assert!((1..=2).contains(&lost), "bit {bit}: {lost} lines");
         }
@@ -248,7 +286,7 @@ mod tests {
         }
         let text = fs::read(folder.join(NAME)).unwrap();
         assert!(text.len() as u64 <= COMPACT_BYTES, "{}", text.len());
-        let (left, lost) = leftovers(&text, &boot_id());
+        let Leftovers { left, lost, .. } = leftovers(&text, &boot_id());
         let left: Vec<i32> = left.iter().map(|leftover| leftover.session).collect();
         assert_eq!((&left[..], lost), (&[2_000_009_998, 2_000_009_999][..], 0));
         drop(state);

@@ -4,14 +4,20 @@
 use rustix::net::SendFlags;
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
 
 /// Makes the command's process the leader of a session of its own that dies with the calling *thread*, and lets it
-/// tell the reaper its number before anything of the service runs, so that a kill at any moment finds it known.
-pub(super) fn tie_to_this_thread(command: &mut Command, reaper: Option<Arc<UnixStream>>) {
+/// tell the reaper its number before anything of the service runs, so that a kill at any moment finds it known. `doors`
+/// are of the control groups that it puts itself into.
+pub(super) fn tie_to_this_thread(
+    command: &mut Command,
+    reaper: Option<Arc<UnixStream>>,
+    doors: Vec<OwnedFd>,
+) {
     let parent = getpid();
     let hook = move || -> io::Result<()> {
         setsid()?;
@@ -24,6 +30,10 @@ pub(super) fn tie_to_this_thread(command: &mut Command, reaper: Option<Arc<UnixS
             let (text, len) = announcement(getpid().as_raw_pid().unsigned_abs());
             // Neither a stuck nor a dead reaper may keep the service from starting.
             let _ = rustix::net::send(&**reaper, &text[..len], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+        for door in &doors {
+            // Whether it is inside is looked at afterwards.
+            let _ = rustix::io::write(door, b"0");
         }
         Ok(())
     };

@@ -119,7 +119,8 @@ fn settings(config: Config, files_before: Option<u64>) -> Result<Settings, Failu
 /// Instances end with this process, and so does all that they started: see the process backend. Those limits that
 /// Forerun has raised for itself are as before for them.
 fn process_settings(folder: &Path, files_before: Option<u64>) -> ProcessSettings {
-    let mut settings = ProcessSettings { limit_memory: true, ..ProcessSettings::of_this_program(folder) };
+    let mut settings =
+        ProcessSettings { limit_memory: true, limit_cpu: true, ..ProcessSettings::of_this_program(folder) };
     let launcher = settings.launcher_command.get_or_insert_default();
     launcher.extend(files_before.map(|files| format!("--open-files={files}")));
     settings

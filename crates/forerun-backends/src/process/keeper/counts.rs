@@ -3,9 +3,10 @@
 use super::{Keeper, NO_RUN};
 use crate::process::census::Count;
 use crate::process::procfs::{self, Session};
-use crate::process::run::Phase;
+use crate::process::run::{Phase, Run, over_limit};
 use crate::process::why;
 use forerun_types::Event;
+use rustix::process::Signal;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,8 @@ impl Keeper {
         }
         self.last_count += 1;
         self.counting = Some(self.last_count);
-        let sessions = self.runs.values().filter_map(|run| run.session()).collect();
-        if self.counts.send(Count { number: self.last_count, sessions }).is_err() {
+        let sessions = self.runs.values().filter_map(Run::watched).collect();
+        if self.wiring.counts.send(Count { number: self.last_count, sessions }).is_err() {
             tracing::error!("the census thread has ended: instances can no longer be seen to end");
         }
         self.last_count
@@ -40,7 +41,7 @@ impl Keeper {
             let found = sessions.get(&session);
             match &run.phase {
                 Phase::Spawning { .. } => {}
-                Phase::Starting { .. } | Phase::Ready => {
+                Phase::Starting { .. } | Phase::Warming { .. } | Phase::Ready { .. } => {
                     if let Some(found) = found {
                         self.on_usage(serial, found, now);
                     }
@@ -81,6 +82,15 @@ impl Keeper {
         };
         if kill_at.is_none() {
             procfs::kill_session(session, found);
+            if let Some(group) = run.process.as_ref().and_then(|process| process.group.as_ref()) {
+                group.kill();
+            }
+        } else if !std::mem::replace(&mut sweep.asked, true) {
+            // The first group was asked already, with its first process.
+            for member in found.members.iter().filter(|member| member.process_group != session) {
+                procfs::signal_member(member, Signal::TERM);
+                procfs::signal_member(member, Signal::CONT);
+            }
         }
         *sweep = sweep.again(now);
         self.reschedule(serial);
@@ -89,24 +99,31 @@ impl Keeper {
     fn on_usage(&mut self, serial: u64, found: &Session, now: Instant) {
         let Some(run) = self.runs.get_mut(&serial) else { return };
         let limit = run.spec.resources.memory_bytes;
-        if self.settings.limit_memory && limit > 0 && found.memory_bytes > limit {
-            let what = format!(
-                "used more memory than its limit ({} of {})",
-                bytes(found.memory_bytes),
-                bytes(limit)
-            );
+        // What the kernel limits need not be watched, and is not summed up alike; but one process less may leave the
+        // rest running.
+        let limited = run
+            .process
+            .as_ref()
+            .and_then(|process| process.group.as_ref())
+            .is_some_and(|g| g.limits_memory());
+        let watched =
+            self.wiring.settings.limit_memory && limit > 0 && !limited && found.memory_bytes > limit;
+        if watched || found.oom.kills > 0 {
+            let used = if watched { found.memory_bytes } else { found.oom.peak_bytes };
+            let what = over_limit(used, limit);
             let outcome = run.faulted(why::with_lines(what, &run.tail));
             return self.end(serial, outcome, Duration::ZERO, now);
         }
         run.cpu = run.cpu.max(found.cpu);
-        if !matches!(run.phase, Phase::Ready) || now < run.usage_due {
+        run.see_cpu(now);
+        if !matches!(run.phase, Phase::Ready { .. }) || now < run.usage_due {
             return;
         }
         // Counts come at about this pace themselves: one that is a little early must not be passed over.
-        let every: Duration = self.settings.usage_every.into();
+        let every: Duration = self.wiring.settings.usage_every.into();
         run.usage_due = now + every * 9 / 10;
         let (instance, cpu) = (run.instance, run.cpu);
-        (self.sink)(Event::InstanceUsage { instance, memory_bytes: found.memory_bytes, cpu });
+        (self.wiring.sink)(Event::InstanceUsage { instance, memory_bytes: found.memory_bytes, cpu });
     }
 
     pub(super) fn on_tick(&mut self, now: Instant) {
@@ -118,27 +135,11 @@ impl Keeper {
     }
 
     pub(super) fn set_tick(&mut self, now: Instant) {
-        let usage: Duration = self.settings.usage_every.into();
+        let usage: Duration = self.wiring.settings.usage_every.into();
         // A hundredth of a second is a count that costs a good part of a core.
         let usage = usage.max(Duration::from_millis(10));
-        let every = if self.settings.limit_memory { usage.min(LIMIT_CHECK) } else { usage };
+        let every = if self.wiring.settings.limit_memory { usage.min(LIMIT_CHECK) } else { usage };
         self.tick = Some(now + every);
         self.timers.insert((now + every, NO_RUN));
-    }
-}
-
-/// Decimal units, as everywhere in Forerun: `312.4 MB`.
-fn bytes(bytes: u64) -> String {
-    let value = bytes as f64;
-    if value >= 1e9 { format!("{:.2} GB", value / 1e9) } else { format!("{:.1} MB", value / 1e6) }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn memory_reads_in_decimal_units() {
-        for (bytes, text) in [(0, "0.0 MB"), (312_400_000, "312.4 MB"), (1_500_000_000, "1.50 GB")] {
-            assert_eq!(super::bytes(bytes), text);
-        }
     }
 }

@@ -1,13 +1,12 @@
 //! Readiness, phases and timers.
 
-use super::{Keeper, NO_RUN, Source};
+use super::{Done, Keeper, NO_RUN, Source};
 use crate::process::probe::{self, Probe, Verdict};
-use crate::process::run::{Outcome, Phase};
+use crate::process::run::{Outcome, Phase, after};
 use crate::process::spawn::Job;
 use crate::process::why;
-use forerun_types::{Event, InstanceId, Readiness};
+use forerun_types::{Event, InstanceId, Readiness, Span};
 use rustix::event::epoll::{self, EventFlags};
-use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -69,11 +68,31 @@ impl Keeper {
     }
 
     pub(super) fn ready(&mut self, serial: u64, address: SocketAddr) {
+        let now = Instant::now();
+        let Some(run) = self.runs.get(&serial) else { return };
+        if let Some(errand) = self.preload(serial, address, now) {
+            self.enter(serial, Phase::Warming { address, settled_at: None });
+            return self.send_out(serial, errand, Done::Preloaded(Vec::new()));
+        }
+        match run.spec.settle {
+            Span::ZERO => self.serve(serial, address, now),
+            _ => self.settle(serial, address, now),
+        }
+    }
+
+    /// Leaves it alone for a while, if that is wished.
+    pub(super) fn settle(&mut self, serial: u64, address: SocketAddr, now: Instant) {
+        let Some(run) = self.runs.get(&serial) else { return };
+        let settled_at = Some(after(now, run.spec.settle.into()));
+        self.enter(serial, Phase::Warming { address, settled_at });
+    }
+
+    fn serve(&mut self, serial: u64, address: SocketAddr, now: Instant) {
         let Some(run) = self.runs.get_mut(&serial) else { return };
-        let (instance, took) = (run.instance, run.ordered.elapsed().into());
-        run.usage_due = Instant::now();
-        self.enter(serial, Phase::Ready);
-        (self.sink)(Event::Ready { instance, address, took });
+        let (instance, took) = (run.instance, now.duration_since(run.ordered).into());
+        run.usage_due = now;
+        self.enter(serial, Phase::Ready { address });
+        (self.wiring.sink)(Event::Ready { instance, address, took });
     }
 
     /// Goes to another phase and closes what the old one had open.
@@ -106,7 +125,7 @@ impl Keeper {
                 let _ = epoll::delete(&self.queue, output);
             }
             // If the spawner has ended, so has its book.
-            let _ = self.jobs.send(Job::Gone { session: process.pid.as_raw_pid() });
+            let _ = self.wiring.jobs.send(Job::Gone { session: process.pid.as_raw_pid() });
         }
         match outcome {
             Outcome::Retry => self.begin(run.instance, run.spec, run.ordered, run.attempt + 1),
@@ -129,8 +148,8 @@ impl Keeper {
 
     /// Ends an instance's life in the ledger and tells how it ended.
     pub(super) fn tell(&mut self, instance: InstanceId, outcome: Outcome) {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).end(instance);
-        (self.sink)(match outcome {
+        self.wiring.ledger.lock().unwrap_or_else(PoisonError::into_inner).end(instance);
+        (self.wiring.sink)(match outcome {
             Outcome::StartFailed(why) => Event::StartFailed { instance, why },
             Outcome::Died(why) => Event::Died { instance, why },
             Outcome::Stopped | Outcome::Retry => Event::Stopped { instance },
@@ -175,7 +194,13 @@ impl Keeper {
                 let why = format!("another instance had its port {} for all of its start_timeout", run.port);
                 self.finish(serial, Outcome::StartFailed(why));
             }
-            Phase::Spawning { .. } | Phase::Ready => {}
+            Phase::Spawning { .. } | Phase::Ready { .. } => {}
+            Phase::Warming { settled_at: Some(_), address } => {
+                let address = *address;
+                self.serve(serial, address, now);
+            }
+            // Its preload has a deadline of its own.
+            Phase::Warming { settled_at: None, .. } => {}
             Phase::Starting { .. } if now >= deadline => {
                 let why = why::with_lines(format!("not ready after {}", run.spec.start_timeout), &run.tail);
                 self.end(serial, Outcome::StartFailed(why), Duration::ZERO, now);
@@ -190,7 +215,7 @@ impl Keeper {
                     if sweep.is_none()
                         && let Some(process) = &run.process
                     {
-                        process.signal(Signal::KILL);
+                        process.kill();
                     }
                 }
                 self.sweep(serial, now);
