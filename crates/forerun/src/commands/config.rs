@@ -62,18 +62,21 @@ fn summary(name: &str, config: &Config) -> String {
         "prices    {} for a GB of memory for an hour, {} for a core\n",
         config.prices.memory_gb_hour, config.prices.cpu_hour
     );
-    for site in &config.sites {
-        let memory = match site.capacity.memory_bytes {
-            0 => "memory without limit".to_owned(),
-            limit => format!("{} of memory", bytes(limit)),
-        };
-        text += &format!("site      {}, {memory}\n", site.name);
+    let memory = match config.site.capacity.memory_bytes {
+        0 => "memory without limit".to_owned(),
+        limit => format!("{} of memory", bytes(limit)),
+    };
+    text += &format!("site      {}, {memory}\n", config.site.name);
+    for engine in config.engines.iter().filter(|engine| engine.host.is_some()) {
+        let host = engine.host.as_deref().unwrap_or_default();
+        let tls = if engine.tls.is_some() { ", tls" } else { "" };
+        text += &format!("engine    {}, {host}{tls}\n", engine.site);
     }
     let classes: Vec<String> =
         config.classes.values().map(|c| format!("{} ({}, {})", c.name, c.priority, c.latency)).collect();
     text += &format!("sla       {}\n\n", classes.join(", "));
     let mut table =
-        terminal::table(["SERVICE", "ROUTE", "MEMORY", "MIN", "MAX", "SLA", "MODE", "ZONE", "WINDOWS"]);
+        terminal::table(["SERVICE", "BACKEND", "ROUTE", "MEMORY", "MIN", "MAX", "SLA", "MODE", "ZONE", "WINDOWS"]);
     for service in &config.services {
         table.add_row(row(service));
     }
@@ -85,7 +88,11 @@ fn row(service: &Service) -> Vec<String> {
     let any = |list: &[String]| if list.is_empty() { "*".to_owned() } else { list.join(",") };
     vec![
         spec.name.clone(),
-        format!("{} {}", any(&spec.route.hosts), any(&spec.route.paths)),
+        spec.backend.clone(),
+        match spec.unrouted {
+            true => "none".to_owned(),
+            false => format!("{} {}", any(&spec.route.hosts), any(&spec.route.paths)),
+        },
         bytes(spec.resources.memory_bytes),
         spec.min.to_string(),
         spec.max.to_string(),

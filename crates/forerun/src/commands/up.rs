@@ -7,7 +7,6 @@ use crate::open_files;
 use forerun_api::Api;
 use forerun_backends::{Backend, ProcessBackend, ProcessSettings};
 use forerun_engine::live::{Engine, Settings};
-use forerun_types::SiteSpec;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,18 +87,13 @@ async fn end_told() -> Result<&'static str, Failure> {
 }
 
 fn settings(config: Config, files_before: Option<u64>) -> Result<Settings, Failure> {
-    let site: SiteSpec = config
-        .sites
-        .first()
-        .cloned()
-        .ok_or_else(|| Failure::Running("the configuration has no site".to_owned()))?;
     let zones = config.services.clone();
     Ok(Settings {
         policy: "forerun".to_owned(),
         keep: None,
         learning_bytes_max: config.learning.memory_bytes_max,
         services: config.services.iter().map(|s| Arc::clone(&s.spec)).collect(),
-        site,
+        site: config.site,
         offset_seconds: Arc::new(move |name, at| {
             zones.iter().find(|s| s.spec.name == name).map_or(0, |s| s.offset_seconds(at))
         }),

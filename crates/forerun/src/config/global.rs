@@ -1,8 +1,8 @@
 //! The tables beside the services.
 
-use super::keys::{API, CAPACITY, LEARNING, PRICES, ROUTER, SITE, SLA, STORE};
+use super::keys::{API, CAPACITY, LEARNING, PRICES, ROUTER, SITE, SLA, STORE, TLS};
 use super::reader::Reader;
-use super::{ApiConfig, LearningConfig, Prices, RouterConfig, StoreConfig, machine};
+use super::{ApiConfig, EngineConfig, EngineTls, LearningConfig, Prices, RouterConfig, StoreConfig, machine};
 use forerun_router::RouterLimits;
 use forerun_types::{Resources, SiteId, SiteSpec, SlaClass};
 use std::collections::BTreeMap;
@@ -81,20 +81,35 @@ pub(crate) fn prices(root: &Reader<'_>) -> Prices {
     Prices { memory_gb_hour: reader.number("memory_gb_hour"), cpu_hour: reader.number("cpu_hour") }
 }
 
-/// The sites; without any in the file, this machine.
-pub(crate) fn sites(root: &Reader<'_>) -> Vec<SiteSpec> {
+/// The sites; without any in the file, this machine. The decision core knows one place so far: what all sites
+/// together may take is said by the first.
+pub(crate) fn sites(root: &Reader<'_>, base: &Path) -> (SiteSpec, Vec<EngineConfig>) {
     let entries = root.named("site");
-    for extra in entries.iter().skip(1) {
-        let what = "one site is supported by this version; remove this one";
-        root.source.problem(extra.item.span(), &format!("site.{}", extra.name), what);
+    let mut engines = Vec::new();
+    let mut site = None;
+    for (at, entry) in entries.iter().enumerate() {
+        let path = format!("site.{}", entry.name);
+        let reader = Reader::new(root.source, path, SITE, entry.item.table(), entry.item.span());
+        engines.push(engine(&reader, &entry.name, base));
+        if at == 0 {
+            site = Some(capacity(&reader, &entry.name));
+        } else if reader.has("capacity") {
+            reader.problem("capacity", "is the first site's, for all of them; add it up there");
+        } else if !reader.has("engine") {
+            reader.problem("engine", "is missing; a site beside the first is a container engine, as \"tcp://HOST:2376\"");
+        }
     }
-    let entry = entries.first();
-    let name = entry.map_or("local", |e| &e.name);
-    let span = entry.and_then(|e| e.item.span());
-    let reader =
-        Reader::new(root.source, format!("site.{name}"), SITE, entry.and_then(|e| e.item.table()), span);
+    let site = site.unwrap_or_else(|| {
+        let reader = Reader::new(root.source, "site.local", SITE, None, None);
+        engines.push(engine(&reader, "local", base));
+        capacity(&reader, "local")
+    });
+    (site, engines)
+}
+
+fn capacity(reader: &Reader<'_>, name: &str) -> SiteSpec {
     let capacity = reader.table("capacity", CAPACITY);
-    vec![SiteSpec {
+    SiteSpec {
         id: SiteId(0),
         name: name.to_owned(),
         capacity: Resources {
@@ -104,7 +119,39 @@ pub(crate) fn sites(root: &Reader<'_>) -> Vec<SiteSpec> {
             storage_bytes: capacity.bytes("storage").unwrap_or_default(),
         },
         instances_max: capacity.count_u32("instances"),
-    }]
+    }
+}
+
+fn engine(reader: &Reader<'_>, name: &str, base: &Path) -> EngineConfig {
+    let host = reader.text("engine");
+    let rest = |scheme: &str| host.as_deref().and_then(|h| h.strip_prefix(scheme));
+    let good = match (rest("unix://"), rest("tcp://")) {
+        (Some(path), _) => path.starts_with('/'),
+        (_, Some(address)) => address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && matches!(port.parse::<u16>(), Ok(1..))),
+        _ => host.is_none(),
+    };
+    if !good {
+        reader.problem("engine", "is no engine; write \"unix:///run/docker.sock\" or \"tcp://HOST:2376\"");
+    }
+    let tls = reader.has("tls").then(|| {
+        let inner = reader.table("tls", TLS);
+        if rest("tcp://").is_none() {
+            reader.problem("tls", "is for an engine over tcp://; remove it");
+        }
+        let file = |name: &str| {
+            let path = base.join(inner.text(name).unwrap_or_default());
+            if !inner.has(name) {
+                inner.problem(name, "is missing; TLS with an engine takes ca, cert and key");
+            } else if !path.is_file() {
+                inner.problem(name, &format!("no file {}; mend the path", path.display()));
+            }
+            path
+        };
+        EngineTls { ca: file("ca"), cert: file("cert"), key: file("key") }
+    });
+    EngineConfig { site: name.to_owned(), host, tls }
 }
 
 pub(crate) fn class(reader: &Reader<'_>, name: &str) -> SlaClass {

@@ -81,8 +81,7 @@ const fn key(name: &'static str, shape: Shape, default: &'static str, doc: &'sta
 }
 
 /// What a later version will know; said so instead of "unknown key".
-pub(crate) const LATER: &[&str] =
-    &["depends_on", "image", "prefetch", "selector", "specialise", "wake", "busy", "notify", "auth"];
+pub(crate) const LATER: &[&str] = &["prefetch", "selector", "notify"];
 
 /// Twice the largest machine on sale, so that a slip of the unit is seen.
 const INSTANCES_MAX: u64 = 100_000;
@@ -93,7 +92,7 @@ pub(crate) const ROOT: &[Key] = &[
     key("store", Shape::Table(STORE), "", "What is kept on disk."),
     key("learning", Shape::Table(LEARNING), "", "What is kept of users and services in memory."),
     key("prices", Shape::Table(PRICES), "", "What resources cost, for figures in money."),
-    key("site", Shape::Named(SITE), "", "A place with its own capacity; so far there is one."),
+    key("site", Shape::Named(SITE), "", "A place where instances run; the first one's capacity holds for all."),
     key("sla", Shape::Named(SLA), "", "Priority and promises that services share by name."),
     key("service", Shape::Named(SERVICE), "", "What requests are for."),
 ];
@@ -161,8 +160,22 @@ pub(crate) const PRICES: &[Key] = &[
     key("cpu_hour", Shape::Number, "0.04", "One core for an hour."),
 ];
 
-pub(crate) const SITE: &[Key] =
-    &[key("capacity", Shape::Table(CAPACITY), "", "What all instances together may take; 0 is no limit.")];
+pub(crate) const SITE: &[Key] = &[
+    key("capacity", Shape::Table(CAPACITY), "", "What all instances together may take; 0 is no limit."),
+    key(
+        "engine",
+        Shape::Text,
+        "",
+        "Its container engine: unix:///SOCKET or tcp://HOST:PORT. Default: DOCKER_HOST, or the usual sockets.",
+    ),
+    key("tls", Shape::Table(TLS), "", "Certificates for an engine over tcp."),
+];
+
+pub(crate) const TLS: &[Key] = &[
+    key("ca", Shape::Text, "", "File of the authority that signed the engine's certificate (PEM)."),
+    key("cert", Shape::Text, "", "File of the client's certificate (PEM)."),
+    key("key", Shape::Text, "", "File of the client's key (PEM)."),
+];
 
 pub(crate) const CAPACITY: &[Key] = &[
     key("cpu", Shape::Cores, "0", "Cores."),
@@ -181,18 +194,47 @@ pub(crate) const SLA: &[Key] = &[
 ];
 
 pub(crate) const SERVICE: &[Key] = &[
-    key("backend", Shape::Choice(&["process"]), "process", "What runs its instances."),
-    key("command", Shape::Command, "", "What to start. {port} becomes the instance's port, also in PORT."),
+    key(
+        "backend",
+        Shape::Choice(&["process", "docker", "command"]),
+        "",
+        "What runs its instances. Default: docker with an image or a container, command with start, else process.",
+    ),
+    key(
+        "command",
+        Shape::Command,
+        "",
+        "What to start. {port} becomes the instance's port, also in PORT. In a container: instead of the image's own.",
+    ),
     key("env", Shape::Env, "", "Environment variables; {port} is replaced here too."),
     key("folder", Shape::Text, "", "Working folder. Default: the folder of this file."),
+    key(
+        "container",
+        Shape::Text,
+        "",
+        "Your own container, by name: the first instance, and what more are cloned from.",
+    ),
+    key("image", Shape::Text, "", "Image that instances are made from, where there is no container."),
+    key("mounts", Shape::Texts, "", "Mounts of a container: SOURCE:TARGET or SOURCE:TARGET:ro."),
+    key("networks", Shape::Texts, "", "Networks that a container joins, by name."),
+    key("engine", Shape::Text, "", "Which engine its containers are on, by site. Default: the first."),
+    key("start", Shape::Text, "", "Shell line that starts it, for what Forerun does not run itself."),
+    key("stop", Shape::Text, "", "Shell line that stops it."),
+    key("state", Shape::Text, "", "Shell line that exits with 0 while it runs. Default: until it is stopped."),
+    key("address", Shape::Text, "", "Where requests to it go: HOST:PORT."),
     key(
         "route",
         Shape::TextsOr(ROUTE),
         "",
-        "Which requests are for it: a host, a path prefix or both. Default: all.",
+        "Which requests are for it: a host, a path prefix or both; none takes none. Default: all; of a label, see docker.md.",
     ),
     key("port", Shape::Count(1, 65_535), "", "The only port it can listen on, if it cannot be told one."),
-    key("ready", Shape::TextOr(READY), "tcp", "When an instance is ready: tcp, http:/PATH or log:TEXT."),
+    key(
+        "ready",
+        Shape::TextOr(READY),
+        "",
+        "When an instance is ready: tcp, http:/PATH, log:TEXT, health (a container's own check) or none. Default: tcp; for docker health.",
+    ),
     key("start_timeout", Shape::Duration, "60s", "An instance that is not ready by then has failed."),
     key(
         "drain_timeout",
@@ -217,10 +259,34 @@ pub(crate) const SERVICE: &[Key] = &[
         "act",
         "How far Forerun goes: learn, also say, also do.",
     ),
+    key(
+        "depends_on",
+        Shape::TextsOr(DEPENDS),
+        "",
+        "Services that are started first and kept while it is there: NAME, or NAME:started, NAME:completed.",
+    ),
+    key("excludes", Shape::Texts, "", "Services, or groups of them, that do not run while this one does."),
+    key("keep_at_least", Shape::Duration, "0", "An instance is kept at least so long after its last use."),
+    key(
+        "busy",
+        Shape::TextOr(BUSY),
+        "",
+        "Asked before a stop; while it says busy, there is none: http:/PATH, or a table.",
+    ),
+    key("busy_max", Shape::Duration, "24h", "The longest that busy puts a stop off."),
+    key(
+        "pausable",
+        Shape::Flag,
+        "",
+        "Instances may be frozen instead of stopped. Default: true for docker, else false.",
+    ),
+    key("wake", Shape::Table(WAKE), "", "Which requests wake it and count as a person's."),
+    key("auth", Shape::Table(AUTH), "", "Who may wake it; asked before a request counts as anything."),
+    key("specialise", Shape::Table(SPECIALISE), "", "Instances of its own for a key; {key} stands for it."),
     key("user", Shape::Text, "address", "What tells users apart: header:NAME, cookie:NAME, address or none."),
     key("group", Shape::Text, "", "The group whose habits a new user starts from."),
     key("tenant", Shape::Text, "default", "Whose it is; nothing is shared between tenants."),
-    key("hold", Shape::Table(HOLD), "", "Limits on requests that wait for an instance."),
+    key("hold", Shape::TextOr(HOLD), "", "How requests wait for an instance: a style, or a table."),
 ];
 
 pub(crate) const ROUTE: &[Key] = &[
@@ -231,6 +297,8 @@ pub(crate) const ROUTE: &[Key] = &[
 pub(crate) const READY: &[Key] = &[
     key("http", Shape::Text, "", "A GET of this path answers 2xx or 3xx."),
     key("log", Shape::Text, "", "A line of output contains this text."),
+    key("line", Shape::Text, "", "A shell line exits with 0; for the command backend."),
+    key("settle", Shape::Duration, "0", "How long a ready instance is left alone before requests go there."),
 ];
 
 pub(crate) const RESOURCES: &[Key] = &[
@@ -251,6 +319,82 @@ pub(crate) const HOLD: &[Key] = &[
     key("requests", Shape::Count(0, 1_000_000), "1000", "Requests held at a time; 0 holds none."),
     key("bytes", Shape::Bytes, "64MiB", "Bytes of requests held at a time."),
     key("timeout", Shape::Duration, "60s", "The longest that one is held."),
+    key(
+        "style",
+        Shape::Choice(&["auto", "wait", "page"]),
+        "wait",
+        "auto: a browser that goes to a page gets a waiting page, all else waits; wait: all wait; page: all get it.",
+    ),
+];
+
+pub(crate) const DEPENDS: &[Key] = &[
+    key("service", Shape::Text, "", "Name of the service."),
+    key(
+        "until",
+        Shape::Choice(&["started", "ready", "completed"]),
+        "ready",
+        "What it must have reached; completed: it has ended with exit code 0.",
+    ),
+];
+
+pub(crate) const BUSY: &[Key] = &[
+    key("http", Shape::Text, "", "A GET of this path: busy unless it answers 204 or 404."),
+    key(
+        "pointer",
+        Shape::Text,
+        "",
+        "With http: busy when there, in the JSON (RFC 6901), is more than null, false, 0 or nothing.",
+    ),
+    key("command", Shape::Command, "", "Busy when it exits with 0; in the container, or beside the process."),
+    key("cpu", Shape::Cores, "", "Busy above so many cores."),
+    key("network", Shape::BytesPerSecond, "", "Busy above so many bytes a second."),
+];
+
+pub(crate) const WAKE: &[Key] = &[
+    key(
+        "deny",
+        Shape::TextsOr(DENY),
+        "",
+        "What wakes nothing: methods, /paths, parts of agents' names, networks; or a table of them.",
+    ),
+    key("defaults", Shape::Flag, "true", "Also leave out the health checks, bots and prefetches that Forerun knows."),
+    key("asleep_status", Shape::Count(200, 599), "200", "Status that such a request gets of a sleeping service."),
+    key("per_minute", Shape::Count(0, 100_000), "0", "Wakes that one address may cause a minute; 0 is any number."),
+];
+
+pub(crate) const DENY: &[Key] = &[
+    key("methods", Shape::Texts, "", "Methods, as HEAD."),
+    key("paths", Shape::Texts, "", "Path prefixes that end at a segment."),
+    key("agents", Shape::Texts, "", "Parts of a user agent's name."),
+    key("addresses", Shape::Texts, "", "Networks, as 10.0.0.0/8."),
+];
+
+pub(crate) const AUTH: &[Key] = &[
+    key("forward", Shape::Text, "", "URL that answers 2xx to a GET with the request's head."),
+    key("basic", Shape::Env, "", "Users with their passwords, or blake3:HEX of them."),
+    key("token", Shape::Texts, "", "Bearer tokens, or blake3:HEX of them."),
+];
+
+pub(crate) const SPECIALISE: &[Key] = &[
+    key("by", Shape::Text, "user", "Where the key stands: user, group, tenant, header:NAME or path:N (from 0)."),
+    key("keys", Shape::Texts, "", "The only keys. Default: those that requests bring."),
+    key("keys_max", Shape::Count(1, 10_000), "64", "Keys that have instances at a time."),
+    key("env", Shape::Env, "", "Environment variables of a key's instances."),
+    key("args", Shape::Texts, "", "Arguments behind the command's own."),
+    key("files", Shape::Env, "", "Paths and contents of files that are written before the start."),
+    key("mounts", Shape::Texts, "", "Mounts of a container: SOURCE:TARGET or SOURCE:TARGET:ro."),
+    key("preload", Shape::Texts, "", "Paths that are requested before the instance counts as ready."),
+    key(
+        "hook",
+        Shape::TextOr(HOOK),
+        "",
+        "How a running generic instance becomes a key's: http:/PATH, or a table. Default: only a start makes one.",
+    ),
+];
+
+pub(crate) const HOOK: &[Key] = &[
+    key("http", Shape::Text, "", "A POST of this path answers 2xx."),
+    key("command", Shape::Command, "", "It exits with 0; in the container, or beside the process."),
 ];
 
 /// The tables and their paths in the configuration, `*` for a name: for tests and the schema.

@@ -5,13 +5,18 @@
 
 mod cron;
 mod global;
+mod guard;
 mod keys;
+mod launch;
 mod machine;
+mod needs;
 mod problems;
 mod reader;
+mod ready;
 mod route;
 mod schema;
 mod service;
+mod specialise;
 mod units;
 mod words;
 
@@ -44,8 +49,10 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 pub(crate) struct Config {
     /// In order of the file; a service's id is its place.
     pub(crate) services: Vec<Service>,
-    /// One, so far.
-    pub(crate) sites: Vec<SiteSpec>,
+    /// The place that all capacity is counted in.
+    pub(crate) site: SiteSpec,
+    /// The container engines, one a site; the first is the site's above.
+    pub(crate) engines: Vec<EngineConfig>,
     /// By name; `default` is always there.
     pub(crate) classes: BTreeMap<String, SlaClass>,
     pub(crate) router: RouterConfig,
@@ -60,6 +67,23 @@ pub(crate) struct Config {
 pub(crate) struct Service {
     pub(crate) spec: Arc<ServiceSpec>,
     pub(crate) zone: TimeZone,
+}
+
+/// A container engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EngineConfig {
+    pub(crate) site: String,
+    /// `unix://` or `tcp://`; `None` is what the environment says, or the usual sockets.
+    pub(crate) host: Option<String>,
+    pub(crate) tls: Option<EngineTls>,
+}
+
+/// Files (PEM) for an engine over TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EngineTls {
+    pub(crate) ca: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -172,15 +196,19 @@ fn read(source: &Source<'_>, document: &Document<&str>, base: &Path) -> Config {
     let root = Reader::new(source, "", keys::ROOT, Some(document.as_table()), None);
     let router = global::router(&root);
     let api = global::api(&root, &router);
-    let sites = global::sites(&root);
+    let (site, engines) = global::sites(&root, base);
     let classes = global::classes(&root);
-    let capacity = sites.first().map(|site| site.capacity).unwrap_or_default();
-    let shared = service::Shared { base, classes: &classes, capacity: &capacity };
+    let capacity = site.capacity;
+    let names: Vec<String> = engines.iter().map(|engine| engine.site.clone()).collect();
+    let shared =
+        service::Shared { base, classes: &classes, capacity: &capacity, sites: &names, own: None };
     let mut taken = route::Taken::listening(&[("router.listen", router.listen), ("api.listen", api.listen)]);
-    let services: Vec<Service> = (0u32..)
+    let read: Vec<service::Read<'_>> = (0u32..)
         .zip(root.named("service"))
         .map(|(id, entry)| service::read(&root, &entry, ServiceId(id), &shared, &mut taken))
         .collect();
+    needs::check(&read);
+    let services: Vec<Service> = read.into_iter().map(|read| read.service).collect();
     if services.is_empty() && !root.has("service") {
         source.problem(None, "service", "there is none; add [service.NAME] with a command");
     }
@@ -199,7 +227,8 @@ fn read(source: &Source<'_>, document: &Document<&str>, base: &Path) -> Config {
         store: global::store(&root, base),
         learning: global::learning(&root),
         prices: global::prices(&root),
-        sites,
+        site,
+        engines,
         classes,
         router,
         api,

@@ -23,14 +23,20 @@ impl ConfigError {
 #[derive(Debug)]
 pub(crate) struct Source<'a> {
     name: &'a str,
-    text: &'a str,
+    /// `None` where there are no lines to name: labels.
+    text: Option<&'a str>,
     /// Offset in the text, and the message: sorted by the first when told.
     found: RefCell<Vec<(usize, String)>>,
 }
 
 impl<'a> Source<'a> {
     pub(crate) fn new(name: &'a str, text: &'a str) -> Self {
-        Self { name, text, found: RefCell::new(Vec::new()) }
+        Self { name, text: Some(text), found: RefCell::new(Vec::new()) }
+    }
+
+    /// Something that is told of by its name only, as the labels of a container.
+    pub(crate) fn without_lines(name: &'a str) -> Self {
+        Self { name, text: None, found: RefCell::new(Vec::new()) }
     }
 
     /// Notes a problem with `field`; an absent span stands for the top of the file.
@@ -42,8 +48,9 @@ impl<'a> Source<'a> {
 
     /// The line, counted from 1, on which an offset is.
     pub(crate) fn line(&self, span: Option<Range<usize>>) -> usize {
-        let end = span.map_or(0, |s| s.start).min(self.text.len());
-        1 + self.text.as_bytes()[..end].iter().filter(|b| **b == b'\n').count()
+        let text = self.text.unwrap_or_default();
+        let end = span.map_or(0, |s| s.start).min(text.len());
+        1 + text.as_bytes()[..end].iter().filter(|b| **b == b'\n').count()
     }
 
     /// # Errors
@@ -58,7 +65,10 @@ impl<'a> Source<'a> {
         let mut lines: Vec<String> = found
             .iter()
             .take(PROBLEMS_MAX)
-            .map(|(offset, text)| format!("{}:{}: {text}", self.name, self.line(Some(*offset..*offset))))
+            .map(|(offset, text)| match self.text {
+                Some(_) => format!("{}:{}: {text}", self.name, self.line(Some(*offset..*offset))),
+                None => format!("{}: {text}", self.name),
+            })
             .collect();
         if more > 0 {
             lines.push(format!("{}: and {more} more; mend these first", self.name));

@@ -3,6 +3,7 @@
 use super::keys::{Key, LATER, Shape};
 use super::problems::Source;
 use super::units::{self, Scalar};
+use super::words;
 use forerun_types::Span;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,6 +28,12 @@ pub(crate) struct Reader<'a> {
 pub(crate) struct Entry<'a> {
     pub(crate) name: String,
     pub(crate) item: Found<'a>,
+}
+
+/// One of what [`Reader::each`] gives out.
+pub(crate) enum Element<'a> {
+    Text(String, Option<Range<usize>>),
+    Table(Reader<'a>),
 }
 
 /// A value in its two forms in a TOML tree.
@@ -58,6 +65,10 @@ impl<'a> Found<'a> {
             Found::Value(value) => value,
         };
         Some(value.as_array()?.iter().map(Found::Value).collect())
+    }
+
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self.scalar(), Scalar::Text(_))
     }
 
     pub(crate) fn scalar(&self) -> Scalar<'a> {
@@ -276,6 +287,58 @@ impl<'a> Reader<'a> {
         texts
     }
 
+    /// The texts and tables of a key that takes a text, a table, or a list of both.
+    pub(crate) fn each(&self, name: &str, keys: &'static [Key]) -> Vec<Element<'a>> {
+        let Some(found) = self.found(name) else { return Vec::new() };
+        let tables = match found {
+            Found::Item(Item::ArrayOfTables(tables)) => Some(tables),
+            _ => None,
+        };
+        let path = self.field(name);
+        if let Some(tables) = tables {
+            let of = |t: &'a toml_edit::Table| {
+                Element::Table(Reader::new(self.source, path.clone(), keys, Some(t), t.span()))
+            };
+            return tables.iter().map(of).collect();
+        }
+        let mut elements = Vec::new();
+        for element in found.list().unwrap_or_else(|| vec![found]) {
+            match element.table() {
+                Some(table) => {
+                    let reader = Reader::new(self.source, path.clone(), keys, Some(table), element.span());
+                    elements.push(Element::Table(reader));
+                }
+                None => match text_of(element.scalar()) {
+                    Ok(text) => elements.push(Element::Text(text.to_owned(), element.span())),
+                    Err(what) => self.source.problem(element.span(), &path, &what),
+                },
+            }
+        }
+        elements
+    }
+
+    /// Words to run: a list of them, or one text that is split as a shell splits it.
+    pub(crate) fn command(&self, name: &str) -> Option<Vec<String>> {
+        let found = self.found(name)?;
+        if found.list().is_none() {
+            let read = text_of(found.scalar()).and_then(words::split);
+            return read.map_err(|what| self.problem(name, &what)).ok();
+        }
+        let words: Vec<String> = self.texts(name).into_iter().map(|(text, _)| text).collect();
+        if words.first().is_none_or(String::is_empty) {
+            self.problem(name, "is empty; name the program to start");
+            return None;
+        }
+        Some(words)
+    }
+
+    /// A path of a URL: it begins with a slash and holds no blanks.
+    pub(crate) fn url_path(&self, name: &str) -> Option<String> {
+        let text = self.text(name)?;
+        check_url_path(&text).map_err(|what| self.problem(name, &what)).ok()?;
+        Some(text)
+    }
+
     /// Names with texts; numbers and truth values become texts.
     pub(crate) fn env(&self, name: &str) -> BTreeMap<String, String> {
         let mut env = BTreeMap::new();
@@ -411,6 +474,13 @@ pub(crate) fn text_of(value: Scalar<'_>) -> Result<&str, String> {
         Scalar::Text(text) if text.contains('\0') => Err("holds a zero byte".to_owned()),
         Scalar::Text(text) => Ok(text),
         other => Err(format!("expected a text in quotes, got {}", other.kind())),
+    }
+}
+
+pub(crate) fn check_url_path(path: &str) -> Result<(), String> {
+    match path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err(format!("path \"{path}\" must begin with \"/\" and hold no blanks")),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::keys::ROUTE;
 use super::problems::Source;
 use super::reader::{Found, Reader, text_of};
+use super::units::Scalar;
 use forerun_types::RouteRule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,9 +13,16 @@ use std::ops::Range;
 type Pair = (String, String);
 
 /// Reads `service.NAME.route`: a text, a table, or a list of them. What it names must combine freely, for that is
-/// what a rule can say: every host with every path.
-pub(crate) fn read(service: &Reader<'_>) -> RouteRule {
-    let Some(found) = service.found("route") else { return RouteRule::default() };
+/// what a rule can say: every host with every path. Whether it takes no requests at all stands beside it.
+pub(crate) fn read(service: &Reader<'_>) -> (RouteRule, bool) {
+    match service.found("route") {
+        Some(found) if matches!(found.scalar(), Scalar::Text("none")) => (RouteRule::default(), true),
+        Some(found) => (rule(service, found), false),
+        None => (RouteRule::default(), false),
+    }
+}
+
+fn rule<'a>(service: &Reader<'a>, found: Found<'a>) -> RouteRule {
     let elements = found.list().unwrap_or_else(|| vec![found]);
     if elements.is_empty() {
         service.problem("route", "is an empty list; remove it to take every request");

@@ -1,10 +1,11 @@
-//! One `[service.NAME]`.
+//! One `[service.NAME]`, or what a container's labels say of one.
 
-use super::keys::{HOLD, READY, RESOURCES, SCHEDULE, SERVICE, SLA};
-use super::reader::{Entry, Reader, nearest, text_of};
-use super::{Service, cron, global, route, words};
+use super::keys::{HOLD, RESOURCES, SCHEDULE, SERVICE, SLA};
+use super::launch::{self, Kind};
+use super::reader::{Entry, Reader, nearest};
+use super::{Service, cron, global, guard, needs, ready, route, specialise};
 use forerun_types::{
-    HoldLimits, Launch, Mode, Readiness, Resources, Schedule, ServiceId, ServiceSpec, SlaClass, UserFrom,
+    HoldLimits, HoldStyle, Mode, Resources, Schedule, ServiceId, ServiceSpec, SlaClass, UserFrom,
 };
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
@@ -19,61 +20,117 @@ pub(crate) struct Shared<'a> {
     pub(crate) base: &'a Path,
     pub(crate) classes: &'a BTreeMap<String, SlaClass>,
     pub(crate) capacity: &'a Resources,
+    /// Names of the sites; the first one's engine is `docker`.
+    pub(crate) sites: &'a [String],
+    /// The container whose labels are read; `None` in a file.
+    pub(crate) own: Option<&'a launch::Own>,
 }
 
-pub(crate) fn read(
-    root: &Reader<'_>,
-    entry: &Entry<'_>,
+/// A service and what its neighbours are checked against.
+pub(crate) struct Read<'a> {
+    pub(crate) service: Service,
+    pub(crate) reader: Reader<'a>,
+}
+
+pub(crate) fn read<'a>(
+    root: &Reader<'a>,
+    entry: &Entry<'a>,
     id: ServiceId,
     shared: &Shared<'_>,
     taken: &mut route::Taken,
-) -> Service {
+) -> Read<'a> {
     let path = format!("service.{}", entry.name);
     let reader = Reader::new(root.source, path, SERVICE, entry.item.table(), entry.item.span());
-    let rule = route::read(&reader);
-    taken.add(root.source, &reader, &entry.name, &rule);
-    let (min, max, port) = bounds(&reader);
-    if let Some(port) = port {
+    let service = described(&reader, &entry.name, id, shared);
+    if !service.spec.unrouted {
+        taken.add(root.source, &reader, &entry.name, &service.spec.route);
+    }
+    if let Some(port) = service.spec.port.filter(|_| service.spec.backend == "process") {
         taken.add_port(root.source, &reader, &entry.name, port);
     }
-    let (schedules, zone) = schedules(&reader, max);
-    let defaults = ServiceSpec::named(id, entry.name.clone());
+    Read { service, reader }
+}
+
+/// What one table says, without a look at its neighbours.
+pub(crate) fn described(reader: &Reader<'_>, name: &str, id: ServiceId, shared: &Shared<'_>) -> Service {
+    let kind = launch::kind(reader, shared);
+    let (rule, unrouted) = route::read(reader);
+    let (min, max, port) = bounds(reader, kind);
+    let (schedules, zone) = schedules(reader, max);
+    let ready = ready::read(reader, kind);
+    let (hold, hold_style) = hold(reader);
     let spec = ServiceSpec {
         tenant: reader.label("tenant").unwrap_or_default(),
         group: reader.label("group"),
-        backend: reader.choice("backend").unwrap_or_default().to_owned(),
-        launch: launch(&reader, shared.base, port),
+        backend: launch::backend_name(reader, kind, shared),
+        launch: launch::read(reader, kind, shared, port, &ready),
         route: rule,
-        ready: readiness(&reader),
+        ready: ready.when,
         port,
         start_timeout: reader.duration_some("start_timeout"),
         drain_timeout: reader.duration("drain_timeout"),
-        resources: resources(&reader, shared.capacity),
-        concurrency: reader.count_u32("concurrency"),
+        resources: resources(reader, shared.capacity),
+        concurrency: concurrency(reader, kind),
         min,
         max,
         schedules,
-        sla: class(&reader, &entry.name, shared.classes),
-        mode: match reader.choice("mode") {
-            Some("observe") => Mode::Observe,
-            Some("advise") => Mode::Advise,
-            _ => Mode::Act,
-        },
-        user: user(&reader),
-        hold: hold(&reader),
-        ..defaults
+        sla: class(reader, name, shared.classes),
+        mode: mode(reader, shared),
+        user: user(reader),
+        hold,
+        depends_on: needs::depends_on(reader),
+        specialise: specialise::read(reader, kind),
+        wake: guard::wake(reader),
+        busy: guard::busy(reader),
+        busy_max: reader.duration("busy_max"),
+        keep_at_least: reader.duration("keep_at_least"),
+        excludes: needs::excludes(reader),
+        hold_style,
+        auth: guard::auth(reader),
+        pausable: if reader.has("pausable") { reader.flag("pausable") } else { kind == Kind::Docker },
+        settle: ready.settle,
+        found: shared.own.is_some(),
+        unrouted,
+        ..ServiceSpec::named(id, name)
     };
     Service { spec: Arc::new(spec), zone }
 }
 
-fn bounds(reader: &Reader<'_>) -> (u32, u32, Option<u16>) {
+/// What a person writes acts; what is found by itself is watched first.
+fn mode(reader: &Reader<'_>, shared: &Shared<'_>) -> Mode {
+    if shared.own.is_some() && !reader.has("mode") {
+        return Mode::Observe;
+    }
+    match reader.choice("mode") {
+        Some("observe") => Mode::Observe,
+        Some("advise") => Mode::Advise,
+        _ => Mode::Act,
+    }
+}
+
+/// Containers are made to be shared by many requests; what Forerun starts as a process need not be.
+fn concurrency(reader: &Reader<'_>, kind: Kind) -> u32 {
+    match kind {
+        Kind::Process => reader.count_u32("concurrency"),
+        _ if reader.has("concurrency") => reader.count_u32("concurrency"),
+        _ => 0,
+    }
+}
+
+fn bounds(reader: &Reader<'_>, kind: Kind) -> (u32, u32, Option<u16>) {
     let port = reader.count("port").and_then(|p| u16::try_from(p).ok());
     let min = reader.count_u32("min");
     let mut max = reader.count_u32("max");
-    if port.is_some() && !reader.has("max") {
-        max = 1;
+    // Nobody's database is doubled without a word.
+    let single = match kind {
+        Kind::Process => port.is_some(),
+        Kind::Docker => !reader.has("image"),
+        Kind::Command => true,
+    };
+    if single && !reader.has("max") {
+        max = 1.max(min);
     }
-    if port.is_some() && max > 1 {
+    if kind == Kind::Process && port.is_some() && max > 1 {
         reader.problem(
             "max",
             "one port serves one instance; set max = 1, or take the port from {port} or PORT",
@@ -82,101 +139,6 @@ fn bounds(reader: &Reader<'_>) -> (u32, u32, Option<u16>) {
         reader.problem("min", &format!("{min} is more than max, which is {max}"));
     }
     (min, max, port)
-}
-
-fn launch(reader: &Reader<'_>, base: &Path, port: Option<u16>) -> Launch {
-    let folder = match reader.text("folder") {
-        Some(text) => base.join(text),
-        None => base.to_owned(),
-    };
-    if !folder.is_dir() {
-        reader.problem("folder", &format!("no folder {}; make it, or mend the path", folder.display()));
-    }
-    let mut command = command(reader);
-    if let Some(program) = command.first_mut() {
-        // Where a relative program is looked for differs between systems; here it is the service's folder.
-        if program.contains('/') {
-            let path = folder.join(&*program);
-            if !path.is_file() {
-                reader.problem(
-                    "command",
-                    &format!("no program {}; build it, or mend the path", path.display()),
-                );
-            }
-            *program = path.to_string_lossy().into_owned();
-        }
-    }
-    let env = reader.env("env");
-    if env.get("PORT").is_some_and(|value| !value.contains("{port}")) {
-        let mend = if port.is_some() { "remove it" } else { "write port = ... in the service" };
-        reader.problem("env", &format!("PORT is set by forerun; {mend}"));
-    }
-    Launch::Process { command, env, folder: Some(folder.to_string_lossy().into_owned()) }
-}
-
-fn command(reader: &Reader<'_>) -> Vec<String> {
-    let Some(found) = reader.found("command") else {
-        reader.problem(
-            "command",
-            "is missing; name the program to start, as [\"python3\", \"-m\", \"http.server\", \"{port}\"]",
-        );
-        return Vec::new();
-    };
-    if found.list().is_none() {
-        let read = text_of(found.scalar()).and_then(words::split);
-        return read.map_err(|what| reader.problem("command", &what)).unwrap_or_default();
-    }
-    let words: Vec<String> = reader.texts("command").into_iter().map(|(text, _)| text).collect();
-    if words.first().is_none_or(String::is_empty) {
-        reader.problem("command", "is empty; name the program to start");
-        return Vec::new();
-    }
-    words
-}
-
-fn readiness(reader: &Reader<'_>) -> Readiness {
-    let table = reader.found("ready").filter(|found| found.table().is_some());
-    let read = if table.is_some() {
-        let inner = reader.table("ready", READY);
-        match (inner.text("http"), inner.text("log")) {
-            (Some(path), None) => http(&path),
-            (None, Some(text)) => log(&text),
-            (Some(_), Some(_)) => Err("takes one of http and log, not both".to_owned()),
-            (None, None) => {
-                Err("is empty; write \"tcp\", { http = \"/healthz\" } or { log = \"listening\" }".to_owned())
-            }
-        }
-    } else {
-        match reader.text("ready") {
-            Some(text) if text == "tcp" => Ok(Readiness::Tcp),
-            Some(text) if text == "http" => http("/"),
-            Some(text) => match text.split_once(':') {
-                Some(("http", path)) => http(path),
-                Some(("log", line)) => log(line),
-                _ => Err(format!(
-                    "\"{text}\" is not known; write \"tcp\", \"http:/healthz\" or \"log:listening\""
-                )),
-            },
-            // The default is a text, so what is there is wrong and noted.
-            None => Ok(Readiness::Tcp),
-        }
-    };
-    read.map_err(|what| reader.problem("ready", &what)).unwrap_or(Readiness::Tcp)
-}
-
-fn http(path: &str) -> Result<Readiness, String> {
-    let good = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
-    if !good {
-        return Err(format!("path \"{path}\" must begin with \"/\" and hold no blanks"));
-    }
-    Ok(Readiness::Http { path: path.to_owned() })
-}
-
-fn log(text: &str) -> Result<Readiness, String> {
-    if text.trim().is_empty() || text.contains('\n') {
-        return Err("the text to wait for is empty, or more than a line".to_owned());
-    }
-    Ok(Readiness::Log { text: text.to_owned() })
 }
 
 fn resources(reader: &Reader<'_>, capacity: &Resources) -> Resources {
@@ -278,11 +240,25 @@ fn user(reader: &Reader<'_>) -> UserFrom {
     })
 }
 
-fn hold(reader: &Reader<'_>) -> HoldLimits {
+fn hold(reader: &Reader<'_>) -> (HoldLimits, HoldStyle) {
+    let style = |text: Option<&str>| match text {
+        Some("auto") => HoldStyle::Auto,
+        Some("page") => HoldStyle::Page,
+        _ => HoldStyle::Wait,
+    };
+    let in_a_word = reader.found("hold").is_some_and(|found| found.is_text());
+    if in_a_word {
+        let word = reader.text("hold").unwrap_or_default();
+        if !["auto", "wait", "page"].contains(&word.as_str()) {
+            reader.problem("hold", &format!("\"{word}\" is not known; it takes auto, wait, page, or a table"));
+        }
+        return (HoldLimits::default(), style(Some(&word)));
+    }
     let inner = reader.table("hold", HOLD);
-    HoldLimits {
+    let limits = HoldLimits {
         requests_max: inner.count_u32("requests"),
         bytes_max: inner.bytes("bytes").unwrap_or_default(),
         timeout: inner.duration_some("timeout"),
-    }
+    };
+    (limits, style(inner.choice("style")))
 }

@@ -1,6 +1,8 @@
 use super::keys::{self, Shape};
 use super::*;
-use forerun_types::{Launch, Mode, Readiness, UserFrom};
+use forerun_types::{
+    Auth, Busy, Dependency, DependsUntil, HoldStyle, Hook, KeyFrom, Launch, Mode, Readiness, UserFrom, WakeRules,
+};
 use serde_json::Value;
 
 /// The smallest service there is, so that a test says only what it is about.
@@ -40,7 +42,8 @@ fn defaults_fill_what_is_left_out() {
     assert_eq!(config.learning.memory_bytes_max, 256 << 20);
     assert_eq!((config.store.journal_bytes_max, config.store.flush_interval), (2 << 30, Span::from_secs(1)));
     assert_eq!((config.prices.memory_gb_hour, config.prices.cpu_hour), (0.005, 0.04));
-    assert_eq!((config.sites.len(), config.sites[0].name.as_str()), (1, "local"));
+    assert_eq!(config.site.name, "local");
+    assert_eq!(config.engines, [EngineConfig { site: "local".to_owned(), host: None, tls: None }]);
 }
 
 #[test]
@@ -92,6 +95,119 @@ fn values_are_read_in_each_spelling() {
     );
 }
 
+fn spec(text: &str) -> Arc<ServiceSpec> {
+    Arc::clone(&parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).services[0].spec)
+}
+
+#[test]
+fn containers_and_lines_are_read() {
+    let own = spec("[service.web]\ncontainer = \"shop-web-1\"\n");
+    assert_eq!((own.backend.as_str(), own.max, own.concurrency), ("docker", 1, 0));
+    assert_eq!((&own.ready, own.pausable, own.mode), (&Readiness::Health, true, Mode::Act));
+    let made = spec(
+        "[site.here]\n[site.b]\nengine = \"unix:///b.sock\"\n[service.web]\nimage = \"shop:1\"\nengine = \"b\"\nport = 80\n\
+         command = [\"serve\"]\nenv.A = 1\nmounts = \"/a:/b:ro\"\nnetworks = [\"n\"]\npausable = false\nmax = 2\n",
+    );
+    let Launch::Container(container) = &made.launch else { panic!("{:?}", made.launch) };
+    assert_eq!((made.backend.as_str(), made.max, made.port, made.pausable), ("docker@b", 2, Some(80), false));
+    let expect = forerun_types::Container {
+        engine: "b".to_owned(),
+        own: None,
+        image: "shop:1".to_owned(),
+        command: vec!["serve".to_owned()],
+        env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+        mounts: vec!["/a:/b:ro".to_owned()],
+        networks: vec!["n".to_owned()],
+        restart: "no".to_owned(),
+    };
+    assert_eq!(container, &expect);
+    let nas = spec(
+        "[service.nas]\nstart = \"wol x\"\nstop = \"off\"\naddress = \"nas:80\"\nready.line = \"up\"\nroute = \"none\"\n",
+    );
+    let Launch::Command(lines) = &nas.launch else { panic!("{:?}", nas.launch) };
+    assert_eq!((lines.start.as_str(), lines.ready.as_str(), lines.address.as_str()), ("wol x", "up", "nas:80"));
+    assert_eq!((nas.unrouted, &nas.ready, nas.max), (true, &Readiness::None, 1));
+}
+
+#[test]
+fn what_bounds_a_service_is_read() {
+    let with = |line: &str| spec(&format!("{WEB}{line}\n"));
+    assert_eq!(with("hold = \"auto\"").hold_style, HoldStyle::Auto);
+    assert_eq!(with("hold = { style = \"page\", requests = 3 }").hold.requests_max, 3);
+    assert_eq!(with("ready.settle = \"2s\"").settle, Span::from_secs(2));
+    assert_eq!(with("keep_at_least = \"5m\"").keep_at_least, Span::from_secs(300));
+    assert_eq!(with("").busy_max, Span::from_secs(86_400));
+    let pointer = Some("/a".to_owned());
+    assert_eq!(
+        with("busy = { http = \"/b\", pointer = \"/a\" }").busy,
+        Some(Busy::Http { path: "/b".to_owned(), pointer })
+    );
+    assert_eq!(with("busy = { cpu = \"200m\" }").busy, Some(Busy::Cpu { milli: 200 }));
+    let rules = with("wake = { deny = [\"HEAD\", \"/metrics/\", \"Kuma\", \"10.1.0.0/16\", \"::1\"], per_minute = 3 }");
+    assert_eq!(
+        rules.wake,
+        WakeRules {
+            methods: vec!["HEAD".to_owned()],
+            paths: vec!["/metrics".to_owned()],
+            agents: vec!["kuma".to_owned()],
+            addresses: vec!["10.1.0.0/16".to_owned(), "::1/128".to_owned()],
+            no_defaults: false,
+            asleep_status: 200,
+            per_minute: 3,
+        }
+    );
+    let hash = "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f";
+    assert_eq!(with("auth.token = \"hello\"").auth, Some(Auth::Token { hashes: vec![hash.to_owned()] }));
+    let users = BTreeMap::from([("eve".to_owned(), hash.to_owned())]);
+    assert_eq!(with(&format!("auth.basic.eve = \"blake3:{hash}\"")).auth, Some(Auth::Basic { users }));
+    let special = with("specialise = { by = \"path:1\", keys = [\"a\", \"b\"], env.DATA = \"{key}\", hook = \"http:/be\" }");
+    let special = special.specialise.as_ref().unwrap();
+    assert_eq!((&special.by, special.keys_max, special.keys.len()), (&KeyFrom::Path(1), 64, 2));
+    assert_eq!(special.hook, Some(Hook::Http { path: "/be".to_owned() }));
+}
+
+#[test]
+fn needs_are_read_and_must_be_there() {
+    let two = |line: &str| format!("{WEB}{line}\n[service.db]\nimage = \"pg\"\nroute = \"none\"\ngroup = \"data\"\n");
+    let need = |until| vec![Dependency { service: "db".to_owned(), until }];
+    assert_eq!(spec(&two("depends_on = \"db\"")).depends_on, need(DependsUntil::Ready));
+    assert_eq!(spec(&two("depends_on = [\"db:completed\"]")).depends_on, need(DependsUntil::Completed));
+    assert_eq!(
+        spec(&two("[[service.web.depends_on]]\nservice = \"db\"\nuntil = \"started\"")).depends_on,
+        need(DependsUntil::Started)
+    );
+    assert_eq!(spec(&two("excludes = [\"data\"]")).excludes, ["data"]);
+    check(
+        &two("depends_on = [\"dbx\"]"),
+        &["forerun.toml:3: service.web.depends_on: no service \"dbx\"; did you mean \"db\"?"],
+    );
+    check(&two("excludes = \"dbs\""), &["forerun.toml:3: service.web.excludes: no service or group \"dbs\"; did"]);
+    check(&two("depends_on = [\"db\", \"db:started\"]"), &["\"db\" is named twice"]);
+    check(&two("depends_on = \"db:up\""), &["\"up\" is not known; it takes started, ready, completed"]);
+    check(&two("depends_on = \"web\""), &["web waits for itself: web > web; remove one of these"]);
+    check(
+        "service.a = { command = \"x\", route = \"/a\" }\n\
+         service.b = { command = \"x\", route = \"/b\", depends_on = \"c\" }\n\
+         service.c = { command = \"x\", route = \"/c\", depends_on = [\"a\", \"d\"] }\n\
+         service.d = { command = \"x\", route = \"/d\", depends_on = \"b\" }\n",
+        &["forerun.toml:2: service.b.depends_on: b waits for itself: b > c > d > b"],
+    );
+}
+
+#[test]
+fn keys_of_another_backend_are_refused() {
+    check(
+        &format!("{WEB}backend = \"process\"\nstart = \"x\""),
+        &["forerun.toml:4: service.web.start: is for the command backend, and this one's is process"],
+    );
+    check(
+        "[service.a]\nbackend = \"docker\"\nfolder = \"/\"",
+        &["service.a.image: is missing; name an image", "service.a.folder: is for the process or command backend"],
+    );
+    check("[service.a]\nstart = \"x\"\nstop = \"y\"", &["service.a.address: is missing"]);
+    check("[service.a]\nimage = \"x\"\nengine = \"b\"", &["service.a.engine: no site \"b\"; add [site.b]"]);
+}
+
 #[test]
 fn zone_gives_the_offset_of_the_day() {
     let config =
@@ -117,7 +233,7 @@ fn unknown_keys_name_the_nearest() {
         &format!("{WEB}hold = {{ request = 1 }}"),
         &["service.web.hold.request: unknown key; did you mean \"requests\"?"],
     );
-    check(&format!("{WEB}specialise = 1"), &["is not supported by this version; remove it"]);
+    check(&format!("{WEB}prefetch = 1"), &["is not supported by this version; remove it"]);
     check(&format!("{WEB}\"a b\" = 1"), &["service.web.\"a b\": unknown key"]);
 }
 
@@ -149,7 +265,7 @@ fn wrong_values_name_line_field_and_mend() {
         ("port = 99999", &["port: 99999 is out of range"]),
         ("mode = \"acting\"", &["\"acting\" is not known; did you mean \"act\"?"]),
         ("mode = \"zzz\"", &["\"zzz\" is not known; it takes observe, advise, act"]),
-        ("backend = \"docker\"", &["backend: \"docker\" is not known; it takes process"]),
+        ("backend = \"dokcer\"", &["backend: \"dokcer\" is not known; did you mean \"docker\"?"]),
         ("user = \"X-User\"", &["user: \"X-User\" is not known; write \"header:NAME\""]),
         ("user = \"header:a b\"", &["user: \"header:a b\" is not known"]),
         ("sla = \"gold\"", &["sla: no class \"gold\"; add [sla.gold], or use one of default"]),
@@ -188,6 +304,23 @@ fn wrong_values_name_line_field_and_mend() {
         ("route = []", &["route: is an empty list"]),
         ("route = [\"a.b/x\", \"c.d/y\"]", &["route: these hosts and paths do not combine freely"]),
         ("tenant = \"a/b\"", &["tenant: a name is 1 to 63 letters"]),
+        ("hold = \"atuo\"", &["hold: \"atuo\" is not known; it takes auto, wait, page, or a table"]),
+        ("ready = \"health\"", &["ready: \"health\" is a container's own check"]),
+        ("ready.line = \"x\"", &["ready.line: is for the command backend"]),
+        ("busy = \"yes\"", &["busy: \"yes\" is not known; write \"http:/PATH\""]),
+        ("busy = { cpu = 1, http = \"/\" }", &["busy: takes one of http, command, cpu and network"]),
+        ("busy = { http = \"/\", pointer = \"a\" }", &["busy.pointer: begins with \"/\""]),
+        ("wake.deny = [\"10.0.0.0/8\", \"\"]", &["wake.deny: holds an empty text"]),
+        ("wake.deny.addresses = \"10.0.0.0/40\"", &["wake.deny.addresses: \"10.0.0.0/40\" is no network"]),
+        ("auth = { token = \"\" }", &["auth.token: is empty, and would let anyone in"]),
+        ("auth = { token = \"x\", forward = \"http://x\" }", &["auth: takes one of forward, basic and token"]),
+        ("auth.forward = \"127.0.0.1/x\"", &["auth.forward: \"127.0.0.1/x\" is no url"]),
+        ("auth.basic.eve = \"blake3:12\"", &["auth.basic: user \"eve\": behind \"blake3:\" stand 64"]),
+        ("specialise = { by = \"cookie:x\" }", &["specialise.by: \"cookie:x\" is not known"]),
+        ("specialise = { keys = [\"a\", \"a\"] }", &["specialise.keys: \"a\" is named twice"]),
+        ("specialise = { mounts = \"/a:/b\" }", &["specialise.mounts: is for containers"]),
+        ("specialise = { preload = \"x\" }", &["specialise.preload: path \"x\" must begin"]),
+        ("specialise.hook = \"x\"", &["specialise.hook: \"x\" is not known"]),
         ("hold = { timeout = 0 }", &["hold.timeout: must be more than nothing"]),
     ];
     for (lines, expect) in cases {
@@ -213,7 +346,16 @@ fn wrong_globals_name_line_field_and_mend() {
             &["forerun.toml:4: sla.b.guarantee: the guarantees"],
         ),
         ("[sla.\"a b\"]", &["sla.a b: a name is 1 to 63 letters"]),
-        ("[site.a]\n[site.b]", &["site.b: one site is supported"]),
+        ("[site.a]\n[site.b]", &["site.b.engine: is missing; a site beside the first is a container engine"]),
+        (
+            "[site.a]\n[site.b]\nengine = \"tcp://b:2376\"\ncapacity = { memory = \"1GB\" }",
+            &["forerun.toml:4: site.b.capacity: is the first site's, for all of them"],
+        ),
+        ("[site.a]\nengine = \"http://x\"", &["site.a.engine: is no engine; write \"unix:///run/docker.sock\""]),
+        (
+            "[site.a]\nengine = \"unix:///x\"\ntls = { ca = \"no.pem\", cert = \"/\" }",
+            &["site.a.tls: is for an engine over tcp", "tls.key: is missing", "tls.ca: no file", "tls.cert: no file"],
+        ),
         (
             "[site.a]\ncapacity = { memory = \"100MB\" }",
             &["service.web.resources.memory: is more than the whole site has"],
@@ -313,6 +455,7 @@ fn example_loads_and_shows_every_key() {
                 || line.starts_with(&format!("{} =", key.name))
                 || line.contains(&format!("{{ {} =", key.name))
                 || line.contains(&format!(", {} =", key.name))
+                || line.contains(&format!(".{} =", key.name))
         });
         assert!(found, "{path} is not in the example");
     }
@@ -325,13 +468,23 @@ fn example_loads_and_shows_every_key() {
         };
         let name = other.split(' ').next().unwrap();
         // The other way to write it takes the place of the first; so does what goes with it.
-        let mut text: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
-        text.retain(|l| !l.starts_with(&format!("{name} = ")));
+        let header = |l: &&str| l.starts_with('[');
+        let begin = lines[..at].iter().rposition(|l| header(&l)).unwrap_or(0);
+        let end = lines[at..].iter().position(|l| header(&l)).map_or(lines.len(), |n| at + n);
+        let text: Vec<&str> = (0..lines.len())
+            .filter(|n| !(begin..end).contains(n) || !lines[*n].starts_with(&format!("{name} = ")))
+            .map(|n| lines[n])
+            .collect();
         let mut text = text.join("\n").replace(line, other);
         if name == "port" {
             text = text.replace("max = 4\n", "max = 1\n");
         }
         let text = text.replace("folder = \"state\"", "folder = \"/var/lib/forerun\"");
+        if name == "tls" {
+            let text = text.replace("#engine = \"unix:///run/docker.sock\"", "engine = \"tcp://host:2376\"");
+            check(&text, &["tls.ca: no file", "tls.cert: no file", "tls.key: no file"]);
+            continue;
+        }
         parse(&text).unwrap_or_else(|e| panic!("line {}: {e}", at + 1));
     }
 }
