@@ -75,8 +75,9 @@ fn summary(name: &str, config: &Config) -> String {
     let classes: Vec<String> =
         config.classes.values().map(|c| format!("{} ({}, {})", c.name, c.priority, c.latency)).collect();
     text += &format!("sla       {}\n\n", classes.join(", "));
-    let mut table =
-        terminal::table(["SERVICE", "BACKEND", "ROUTE", "MEMORY", "MIN", "MAX", "SLA", "MODE", "ZONE", "WINDOWS"]);
+    let mut table = terminal::table([
+        "SERVICE", "BACKEND", "ROUTE", "MEMORY", "MIN", "MAX", "SLA", "MODE", "ZONE", "WINDOWS",
+    ]);
     for service in &config.services {
         table.add_row(row(service));
     }

@@ -96,7 +96,10 @@ pub(crate) fn sites(root: &Reader<'_>, base: &Path) -> (SiteSpec, Vec<EngineConf
         } else if reader.has("capacity") {
             reader.problem("capacity", "is the first site's, for all of them; add it up there");
         } else if !reader.has("engine") {
-            reader.problem("engine", "is missing; a site beside the first is a container engine, as \"tcp://HOST:2376\"");
+            reader.problem(
+                "engine",
+                "is missing; a site beside the first is a container engine, as \"tcp://HOST:2376\"",
+            );
         }
     }
     let site = site.unwrap_or_else(|| {

@@ -54,9 +54,8 @@ fn deny(table: &Reader<'_>, rules: &mut WakeRules) {
         true => Err("an empty text is in every name; remove it".to_owned()),
         false => Ok(text.to_lowercase()),
     };
-    let address: Check = |text| {
-        network(text).ok_or_else(|| format!("\"{text}\" is no network; write it as \"10.0.0.0/8\""))
-    };
+    let address: Check =
+        |text| network(text).ok_or_else(|| format!("\"{text}\" is no network; write it as \"10.0.0.0/8\""));
     for (name, check, into) in [
         ("methods", method, &mut rules.methods),
         ("paths", path, &mut rules.paths),
@@ -142,8 +141,13 @@ pub(crate) fn auth(reader: &Reader<'_>) -> Option<Auth> {
         ["forward"] => {
             let url = inner.text("forward")?;
             let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/') || !rest.bytes().all(|b| b.is_ascii_graphic())) {
-                inner.problem("forward", &format!("\"{url}\" is no url; write it as \"http://127.0.0.1:9091/verify\""));
+            if rest.is_none_or(|rest| {
+                rest.is_empty() || rest.starts_with('/') || !rest.bytes().all(|b| b.is_ascii_graphic())
+            }) {
+                inner.problem(
+                    "forward",
+                    &format!("\"{url}\" is no url; write it as \"http://127.0.0.1:9091/verify\""),
+                );
             }
             Some(Auth::Forward { url })
         }
@@ -152,7 +156,10 @@ pub(crate) fn auth(reader: &Reader<'_>) -> Option<Auth> {
             for (user, password) in inner.env("basic") {
                 match hash(&password) {
                     Ok(hash) if !user.contains(':') => drop(users.insert(user, hash)),
-                    Ok(_) => inner.problem("basic", &format!("user \"{user}\" holds a \":\", which no browser can send")),
+                    Ok(_) => inner.problem(
+                        "basic",
+                        &format!("user \"{user}\" holds a \":\", which no browser can send"),
+                    ),
                     Err(what) => inner.problem("basic", &format!("user \"{user}\": {what}")),
                 }
             }
@@ -178,7 +185,9 @@ pub(crate) fn auth(reader: &Reader<'_>) -> Option<Auth> {
 /// A secret, or `blake3:` and its hash in hexadecimal.
 fn hash(text: &str) -> Result<String, String> {
     match text.strip_prefix("blake3:") {
-        Some(hex) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(hex.to_ascii_lowercase()),
+        Some(hex) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Ok(hex.to_ascii_lowercase())
+        }
         Some(_) => Err("behind \"blake3:\" stand 64 hexadecimal digits, as b3sum prints them".to_owned()),
         None if text.is_empty() => Err("is empty, and would let anyone in".to_owned()),
         None => Ok(blake3::hash(text.as_bytes()).to_hex().to_string()),

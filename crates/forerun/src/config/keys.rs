@@ -92,7 +92,12 @@ pub(crate) const ROOT: &[Key] = &[
     key("store", Shape::Table(STORE), "", "What is kept on disk."),
     key("learning", Shape::Table(LEARNING), "", "What is kept of users and services in memory."),
     key("prices", Shape::Table(PRICES), "", "What resources cost, for figures in money."),
-    key("site", Shape::Named(SITE), "", "A place where instances run; the first one's capacity holds for all."),
+    key(
+        "site",
+        Shape::Named(SITE),
+        "",
+        "A place where instances run; the first one's capacity holds for all.",
+    ),
     key("sla", Shape::Named(SLA), "", "Priority and promises that services share by name."),
     key("service", Shape::Named(SERVICE), "", "What requests are for."),
 ];
@@ -220,7 +225,12 @@ pub(crate) const SERVICE: &[Key] = &[
     key("engine", Shape::Text, "", "Which engine its containers are on, by site. Default: the first."),
     key("start", Shape::Text, "", "Shell line that starts it, for what Forerun does not run itself."),
     key("stop", Shape::Text, "", "Shell line that stops it."),
-    key("state", Shape::Text, "", "Shell line that exits with 0 while it runs. Default: until it is stopped."),
+    key(
+        "state",
+        Shape::Text,
+        "",
+        "Shell line that exits with 0 while it runs. Default: until it is stopped.",
+    ),
     key("address", Shape::Text, "", "Where requests to it go: HOST:PORT."),
     key(
         "route",
@@ -357,9 +367,24 @@ pub(crate) const WAKE: &[Key] = &[
         "",
         "What wakes nothing: methods, /paths, parts of agents' names, networks; or a table of them.",
     ),
-    key("defaults", Shape::Flag, "true", "Also leave out the health checks, bots and prefetches that Forerun knows."),
-    key("asleep_status", Shape::Count(200, 599), "200", "Status that such a request gets of a sleeping service."),
-    key("per_minute", Shape::Count(0, 100_000), "0", "Wakes that one address may cause a minute; 0 is any number."),
+    key(
+        "defaults",
+        Shape::Flag,
+        "true",
+        "Also leave out the health checks, bots and prefetches that Forerun knows.",
+    ),
+    key(
+        "asleep_status",
+        Shape::Count(200, 599),
+        "200",
+        "Status that such a request gets of a sleeping service.",
+    ),
+    key(
+        "per_minute",
+        Shape::Count(0, 100_000),
+        "0",
+        "Wakes that one address may cause a minute; 0 is any number.",
+    ),
 ];
 
 pub(crate) const DENY: &[Key] = &[
@@ -376,7 +401,12 @@ pub(crate) const AUTH: &[Key] = &[
 ];
 
 pub(crate) const SPECIALISE: &[Key] = &[
-    key("by", Shape::Text, "user", "Where the key stands: user, group, tenant, header:NAME or path:N (from 0)."),
+    key(
+        "by",
+        Shape::Text,
+        "user",
+        "Where the key stands: user, group, tenant, header:NAME or path:N (from 0).",
+    ),
     key("keys", Shape::Texts, "", "The only keys. Default: those that requests bring."),
     key("keys_max", Shape::Count(1, 10_000), "64", "Keys that have instances at a time."),
     key("env", Shape::Env, "", "Environment variables of a key's instances."),

@@ -1,7 +1,7 @@
 //! How instances are brought up, by backend.
 
-use super::ready::Ready;
 use super::reader::{Reader, nearest};
+use super::ready::Ready;
 use super::service::Shared;
 use forerun_types::{Container, Launch, Lines};
 use std::path::PathBuf;
@@ -52,8 +52,20 @@ const FOR_ONE: &[(&str, &[Kind])] = &[
 ];
 
 /// What a container that exists already says itself.
-const OF_A_CONTAINER: &[&str] =
-    &["command", "env", "folder", "container", "image", "mounts", "networks", "engine", "start", "stop", "state", "address"];
+const OF_A_CONTAINER: &[&str] = &[
+    "command",
+    "env",
+    "folder",
+    "container",
+    "image",
+    "mounts",
+    "networks",
+    "engine",
+    "start",
+    "stop",
+    "state",
+    "address",
+];
 
 /// Which backend: what is said, or what the other keys make of it.
 pub(crate) fn kind(reader: &Reader<'_>, shared: &Shared<'_>) -> Kind {
@@ -102,7 +114,10 @@ pub(crate) fn backend_name(reader: &Reader<'_>, kind: Kind, shared: &Shared<'_>)
         Some(_) => return docker_at(&site),
         None => {
             let near = nearest(&site, shared.sites.iter().map(String::as_str));
-            let mend = near.map_or_else(|| format!("add [site.{site}] with its engine"), |n| format!("did you mean \"{n}\"?"));
+            let mend = near.map_or_else(
+                || format!("add [site.{site}] with its engine"),
+                |n| format!("did you mean \"{n}\"?"),
+            );
             reader.problem("engine", &format!("no site \"{site}\"; {mend}"));
         }
     }
@@ -185,12 +200,17 @@ fn container(reader: &Reader<'_>, shared: &Shared<'_>, port: Option<u16>) -> Con
     let own = reader.text("container");
     let image = reader.text("image").unwrap_or_default();
     for (name, text) in [("container", own.as_deref()), ("image", Some(image.as_str()))] {
-        if reader.has(name) && text.is_some_and(|text| text.trim().is_empty() || text.contains(char::is_whitespace)) {
+        if reader.has(name)
+            && text.is_some_and(|text| text.trim().is_empty() || text.contains(char::is_whitespace))
+        {
             reader.problem(name, "is empty or holds blanks; write its name");
         }
     }
     if !reader.has("container") && !reader.has("image") {
-        reader.problem("image", "is missing; name an image to make containers from, or a container of your own");
+        reader.problem(
+            "image",
+            "is missing; name an image to make containers from, or a container of your own",
+        );
     }
     let env = reader.env("env");
     check_port(reader, &env, port);
@@ -221,7 +241,9 @@ pub(crate) fn mounts(reader: &Reader<'_>, name: &str) -> Vec<String> {
         match good {
             true => mounts.push(text),
             false => {
-                let what = format!("\"{text}\" is no mount; write it as \"/source:/target\" or \"volume:/target:ro\"");
+                let what = format!(
+                    "\"{text}\" is no mount; write it as \"/source:/target\" or \"volume:/target:ro\""
+                );
                 reader.source.problem(span, &reader.field(name), &what);
             }
         }
@@ -233,7 +255,8 @@ fn lines(reader: &Reader<'_>, shared: &Shared<'_>, ready: &Ready) -> Lines {
     let folder = folder(reader, shared);
     for name in ["start", "stop", "address"] {
         if !reader.has(name) {
-            let what = "is missing; the command backend takes start, stop and address, and state if it can be asked";
+            let what =
+                "is missing; the command backend takes start, stop and address, and state if it can be asked";
             reader.problem(name, what);
         }
     }
@@ -245,9 +268,13 @@ fn lines(reader: &Reader<'_>, shared: &Shared<'_>, ready: &Ready) -> Lines {
         text
     };
     let address = reader.text("address").unwrap_or_default();
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    let port =
+        address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     if reader.has("address") && !matches!(port, Some(Ok(1..))) {
-        reader.problem("address", &format!("\"{address}\" is no host with a port; write it as \"nas.lan:8096\""));
+        reader.problem(
+            "address",
+            &format!("\"{address}\" is no host with a port; write it as \"nas.lan:8096\""),
+        );
     }
     Lines {
         start: line("start"),

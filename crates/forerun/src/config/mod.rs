@@ -200,8 +200,7 @@ fn read(source: &Source<'_>, document: &Document<&str>, base: &Path) -> Config {
     let classes = global::classes(&root);
     let capacity = site.capacity;
     let names: Vec<String> = engines.iter().map(|engine| engine.site.clone()).collect();
-    let shared =
-        service::Shared { base, classes: &classes, capacity: &capacity, sites: &names, own: None };
+    let shared = service::Shared { base, classes: &classes, capacity: &capacity, sites: &names, own: None };
     let mut taken = route::Taken::listening(&[("router.listen", router.listen), ("api.listen", api.listen)]);
     let read: Vec<service::Read<'_>> = (0u32..)
         .zip(root.named("service"))

@@ -54,7 +54,9 @@ pub(crate) fn excludes(reader: &Reader<'_>) -> Vec<String> {
     for (name, span) in reader.texts("excludes") {
         match check_name(&name) {
             Ok(()) => names.push(name),
-            Err(what) => reader.source.problem(span, &reader.field("excludes"), &format!("\"{name}\": {what}")),
+            Err(what) => {
+                reader.source.problem(span, &reader.field("excludes"), &format!("\"{name}\": {what}"))
+            }
         }
     }
     names

@@ -67,7 +67,9 @@ fn in_a_word(text: &str, kind: Kind) -> Result<Readiness, String> {
         ("http", _) => http("/"),
         ("none", _) => Ok(Readiness::None),
         ("health", _) if kind == Kind::Docker => Ok(Readiness::Health),
-        ("health", _) => Err("\"health\" is a container's own check; write \"tcp\" or \"http:/healthz\"".to_owned()),
+        ("health", _) => {
+            Err("\"health\" is a container's own check; write \"tcp\" or \"http:/healthz\"".to_owned())
+        }
         (_, Some(("http", path))) => http(path),
         (_, Some(("log", line))) => log(line),
         _ => Err(format!("\"{text}\" is not known; write \"tcp\", \"http:/healthz\" or \"log:listening\"")),

@@ -250,7 +250,8 @@ fn hold(reader: &Reader<'_>) -> (HoldLimits, HoldStyle) {
     if in_a_word {
         let word = reader.text("hold").unwrap_or_default();
         if !["auto", "wait", "page"].contains(&word.as_str()) {
-            reader.problem("hold", &format!("\"{word}\" is not known; it takes auto, wait, page, or a table"));
+            reader
+                .problem("hold", &format!("\"{word}\" is not known; it takes auto, wait, page, or a table"));
         }
         return (HoldLimits::default(), style(Some(&word)));
     }

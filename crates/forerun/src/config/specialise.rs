@@ -20,7 +20,10 @@ pub(crate) fn read(reader: &Reader<'_>, kind: Kind) -> Option<Specialise> {
     let mut keys: Vec<String> = Vec::new();
     for (key, span) in inner.texts("keys") {
         let what = if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) {
-            format!("\"{}\" is no key; it has 1 to {KEY_BYTES_MAX} bytes, none of them a control", key.escape_debug())
+            format!(
+                "\"{}\" is no key; it has 1 to {KEY_BYTES_MAX} bytes, none of them a control",
+                key.escape_debug()
+            )
         } else if keys.contains(&key) {
             format!("\"{key}\" is named twice; remove one")
         } else {
@@ -80,7 +83,10 @@ fn hook(inner: &Reader<'_>) -> Option<Hook> {
         let text = inner.text("hook")?;
         let path = text.strip_prefix("http:").filter(|path| check_url_path(path).is_ok());
         if path.is_none() {
-            inner.problem("hook", &format!("\"{text}\" is not known; write \"http:/PATH\", or a table with http or command"));
+            inner.problem(
+                "hook",
+                &format!("\"{text}\" is not known; write \"http:/PATH\", or a table with http or command"),
+            );
         }
         return path.map(|path| Hook::Http { path: path.to_owned() });
     }

@@ -1,7 +1,8 @@
 use super::keys::{self, Shape};
 use super::*;
 use forerun_types::{
-    Auth, Busy, Dependency, DependsUntil, HoldStyle, Hook, KeyFrom, Launch, Mode, Readiness, UserFrom, WakeRules,
+    Auth, Busy, Dependency, DependsUntil, HoldStyle, Hook, KeyFrom, Launch, Mode, Readiness, UserFrom,
+    WakeRules,
 };
 use serde_json::Value;
 
@@ -125,7 +126,10 @@ fn containers_and_lines_are_read() {
         "[service.nas]\nstart = \"wol x\"\nstop = \"off\"\naddress = \"nas:80\"\nready.line = \"up\"\nroute = \"none\"\n",
     );
     let Launch::Command(lines) = &nas.launch else { panic!("{:?}", nas.launch) };
-    assert_eq!((lines.start.as_str(), lines.ready.as_str(), lines.address.as_str()), ("wol x", "up", "nas:80"));
+    assert_eq!(
+        (lines.start.as_str(), lines.ready.as_str(), lines.address.as_str()),
+        ("wol x", "up", "nas:80")
+    );
     assert_eq!((nas.unrouted, &nas.ready, nas.max), (true, &Readiness::None, 1));
 }
 
@@ -143,7 +147,9 @@ fn what_bounds_a_service_is_read() {
         Some(Busy::Http { path: "/b".to_owned(), pointer })
     );
     assert_eq!(with("busy = { cpu = \"200m\" }").busy, Some(Busy::Cpu { milli: 200 }));
-    let rules = with("wake = { deny = [\"HEAD\", \"/metrics/\", \"Kuma\", \"10.1.0.0/16\", \"::1\"], per_minute = 3 }");
+    let rules = with(
+        "wake = { deny = [\"HEAD\", \"/metrics/\", \"Kuma\", \"10.1.0.0/16\", \"::1\"], per_minute = 3 }",
+    );
     assert_eq!(
         rules.wake,
         WakeRules {
@@ -160,7 +166,9 @@ fn what_bounds_a_service_is_read() {
     assert_eq!(with("auth.token = \"hello\"").auth, Some(Auth::Token { hashes: vec![hash.to_owned()] }));
     let users = BTreeMap::from([("eve".to_owned(), hash.to_owned())]);
     assert_eq!(with(&format!("auth.basic.eve = \"blake3:{hash}\"")).auth, Some(Auth::Basic { users }));
-    let special = with("specialise = { by = \"path:1\", keys = [\"a\", \"b\"], env.DATA = \"{key}\", hook = \"http:/be\" }");
+    let special = with(
+        "specialise = { by = \"path:1\", keys = [\"a\", \"b\"], env.DATA = \"{key}\", hook = \"http:/be\" }",
+    );
     let special = special.specialise.as_ref().unwrap();
     assert_eq!((&special.by, special.keys_max, special.keys.len()), (&KeyFrom::Path(1), 64, 2));
     assert_eq!(special.hook, Some(Hook::Http { path: "/be".to_owned() }));
@@ -168,7 +176,9 @@ fn what_bounds_a_service_is_read() {
 
 #[test]
 fn needs_are_read_and_must_be_there() {
-    let two = |line: &str| format!("{WEB}{line}\n[service.db]\nimage = \"pg\"\nroute = \"none\"\ngroup = \"data\"\n");
+    let two = |line: &str| {
+        format!("{WEB}{line}\n[service.db]\nimage = \"pg\"\nroute = \"none\"\ngroup = \"data\"\n")
+    };
     let need = |until| vec![Dependency { service: "db".to_owned(), until }];
     assert_eq!(spec(&two("depends_on = \"db\"")).depends_on, need(DependsUntil::Ready));
     assert_eq!(spec(&two("depends_on = [\"db:completed\"]")).depends_on, need(DependsUntil::Completed));
@@ -181,7 +191,10 @@ fn needs_are_read_and_must_be_there() {
         &two("depends_on = [\"dbx\"]"),
         &["forerun.toml:3: service.web.depends_on: no service \"dbx\"; did you mean \"db\"?"],
     );
-    check(&two("excludes = \"dbs\""), &["forerun.toml:3: service.web.excludes: no service or group \"dbs\"; did"]);
+    check(
+        &two("excludes = \"dbs\""),
+        &["forerun.toml:3: service.web.excludes: no service or group \"dbs\"; did"],
+    );
     check(&two("depends_on = [\"db\", \"db:started\"]"), &["\"db\" is named twice"]);
     check(&two("depends_on = \"db:up\""), &["\"up\" is not known; it takes started, ready, completed"]);
     check(&two("depends_on = \"web\""), &["web waits for itself: web > web; remove one of these"]);
@@ -202,7 +215,10 @@ fn keys_of_another_backend_are_refused() {
     );
     check(
         "[service.a]\nbackend = \"docker\"\nfolder = \"/\"",
-        &["service.a.image: is missing; name an image", "service.a.folder: is for the process or command backend"],
+        &[
+            "service.a.image: is missing; name an image",
+            "service.a.folder: is for the process or command backend",
+        ],
     );
     check("[service.a]\nstart = \"x\"\nstop = \"y\"", &["service.a.address: is missing"]);
     check("[service.a]\nimage = \"x\"\nengine = \"b\"", &["service.a.engine: no site \"b\"; add [site.b]"]);
@@ -313,7 +329,10 @@ fn wrong_values_name_line_field_and_mend() {
         ("wake.deny = [\"10.0.0.0/8\", \"\"]", &["wake.deny: holds an empty text"]),
         ("wake.deny.addresses = \"10.0.0.0/40\"", &["wake.deny.addresses: \"10.0.0.0/40\" is no network"]),
         ("auth = { token = \"\" }", &["auth.token: is empty, and would let anyone in"]),
-        ("auth = { token = \"x\", forward = \"http://x\" }", &["auth: takes one of forward, basic and token"]),
+        (
+            "auth = { token = \"x\", forward = \"http://x\" }",
+            &["auth: takes one of forward, basic and token"],
+        ),
         ("auth.forward = \"127.0.0.1/x\"", &["auth.forward: \"127.0.0.1/x\" is no url"]),
         ("auth.basic.eve = \"blake3:12\"", &["auth.basic: user \"eve\": behind \"blake3:\" stand 64"]),
         ("specialise = { by = \"cookie:x\" }", &["specialise.by: \"cookie:x\" is not known"]),
@@ -351,10 +370,18 @@ fn wrong_globals_name_line_field_and_mend() {
             "[site.a]\n[site.b]\nengine = \"tcp://b:2376\"\ncapacity = { memory = \"1GB\" }",
             &["forerun.toml:4: site.b.capacity: is the first site's, for all of them"],
         ),
-        ("[site.a]\nengine = \"http://x\"", &["site.a.engine: is no engine; write \"unix:///run/docker.sock\""]),
+        (
+            "[site.a]\nengine = \"http://x\"",
+            &["site.a.engine: is no engine; write \"unix:///run/docker.sock\""],
+        ),
         (
             "[site.a]\nengine = \"unix:///x\"\ntls = { ca = \"no.pem\", cert = \"/\" }",
-            &["site.a.tls: is for an engine over tcp", "tls.key: is missing", "tls.ca: no file", "tls.cert: no file"],
+            &[
+                "site.a.tls: is for an engine over tcp",
+                "tls.key: is missing",
+                "tls.ca: no file",
+                "tls.cert: no file",
+            ],
         ),
         (
             "[site.a]\ncapacity = { memory = \"100MB\" }",
