@@ -75,6 +75,9 @@ fn summary(name: &str, config: &Config) -> String {
     let classes: Vec<String> =
         config.classes.values().map(|c| format!("{} ({}, {})", c.name, c.priority, c.latency)).collect();
     text += &format!("sla       {}\n\n", classes.join(", "));
+    if config.services.is_empty() {
+        return text + "no services here: only containers that carry forerun.enable=true\n";
+    }
     let mut table = terminal::table([
         "SERVICE", "BACKEND", "ROUTE", "MEMORY", "MIN", "MAX", "SLA", "MODE", "ZONE", "WINDOWS",
     ]);

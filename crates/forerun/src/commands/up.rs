@@ -1,14 +1,14 @@
 //! `forerun up`: configuration to a running engine, and to its end.
 
 use crate::cli::UpArgs;
-use crate::config::{Config, FILE};
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::open_files;
 use forerun_api::Api;
 use forerun_backends::{Backend, ProcessBackend, ProcessSettings};
 use forerun_engine::live::{Engine, Settings};
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -21,8 +21,7 @@ const LOG_DEFAULT: &str = "info";
 /// # Errors
 /// A configuration that does not validate, an address or folder that is taken, an end that took too long.
 pub(crate) fn run(args: &UpArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let path = args.file.config.clone().unwrap_or_else(|| PathBuf::from(FILE));
-    let config = Config::load(&path)?;
+    let config = Config::load_or_default(args.file.config.as_deref())?;
     log();
     let files_before = open_files::raise();
     open_files::check(config.router.limits.connections_max);

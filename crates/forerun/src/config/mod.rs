@@ -7,6 +7,8 @@ mod cron;
 mod global;
 mod guard;
 mod keys;
+#[cfg(feature = "docker")]
+mod labels;
 mod launch;
 mod machine;
 mod needs;
@@ -17,9 +19,14 @@ mod route;
 mod schema;
 mod service;
 mod specialise;
+#[cfg(feature = "docker")]
+mod tree;
 mod units;
 mod words;
 
+#[cfg(feature = "docker")]
+#[allow(unused_imports, reason = "discovery follows")]
+pub(crate) use labels::{Found, FromLabels, services as from_labels};
 pub(crate) use problems::ConfigError;
 pub(crate) use reader::nearest;
 pub(crate) use schema::schema;
@@ -151,6 +158,19 @@ impl Config {
         Config::parse(&name, &text, &base)
     }
 
+    /// The file that was named; without a name, the usual one if it is there, else what holds without any: a machine
+    /// whose containers say by their labels what is to be known needs no file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, one line each.
+    pub(crate) fn load_or_default(named: Option<&Path>) -> Result<Config, ConfigError> {
+        match named {
+            Some(path) => Config::load(path),
+            None if Path::new(FILE).exists() => Config::load(Path::new(FILE)),
+            None => Config::parse(FILE, "", Path::new("/")),
+        }
+    }
+
     /// Validates the text of a file called `name`; relative paths in it start at `base`.
     ///
     /// # Errors
@@ -208,9 +228,6 @@ fn read(source: &Source<'_>, document: &Document<&str>, base: &Path) -> Config {
         .collect();
     needs::check(&read);
     let services: Vec<Service> = read.into_iter().map(|read| read.service).collect();
-    if services.is_empty() && !root.has("service") {
-        source.problem(None, "service", "there is none; add [service.NAME] with a command");
-    }
     let always_up = services.iter().fold(0u64, |sum, s| {
         sum.saturating_add(s.spec.resources.memory_bytes.saturating_mul(u64::from(s.spec.min)))
     });

@@ -34,6 +34,7 @@ impl<'a> Source<'a> {
         Self { name, text: Some(text), found: RefCell::new(Vec::new()) }
     }
 
+    #[cfg(feature = "docker")]
     /// Something that is told of by its name only, as the labels of a container.
     pub(crate) fn without_lines(name: &'a str) -> Self {
         Self { name, text: None, found: RefCell::new(Vec::new()) }

@@ -172,7 +172,10 @@ fn schedules(reader: &Reader<'_>, max: u32) -> (Vec<Schedule>, TimeZone) {
                 inner.problem(name, "is missing; a window is { cron = \"0 8 * * mon-fri\", for = \"9h\" }");
             }
         }
-        if let Some(name) = inner.text("zone") {
+        // A window without a zone is in the zone of the others.
+        if inner.has("zone")
+            && let Some(name) = inner.text("zone")
+        {
             match (TimeZone::get(&name), &zone) {
                 (Err(_), _) => inner
                     .problem("zone", &format!("\"{name}\" is no time zone; write it as \"Europe/Berlin\"")),

@@ -394,7 +394,7 @@ fn wrong_globals_name_line_field_and_mend() {
     for (lines, expect) in cases {
         check(&format!("{lines}\n{WEB}"), expect);
     }
-    check("", &["forerun.toml:1: service: there is none; add [service.NAME]"]);
+    assert!(parse("").unwrap().services.is_empty());
     check("[service.web]", &["forerun.toml:1: service.web.command: is missing"]);
     check("[service.web]\ncommand = []", &["command: is empty"]);
     check("[service.web]\ncommand = \"a | b\"", &["command: '|' needs a shell"]);
@@ -496,8 +496,8 @@ fn example_loads_and_shows_every_key() {
         let name = other.split(' ').next().unwrap();
         // The other way to write it takes the place of the first; so does what goes with it.
         let header = |l: &&str| l.starts_with('[');
-        let begin = lines[..at].iter().rposition(|l| header(&l)).unwrap_or(0);
-        let end = lines[at..].iter().position(|l| header(&l)).map_or(lines.len(), |n| at + n);
+        let begin = lines[..at].iter().rposition(header).unwrap_or(0);
+        let end = lines[at..].iter().position(header).map_or(lines.len(), |n| at + n);
         let text: Vec<&str> = (0..lines.len())
             .filter(|n| !(begin..end).contains(n) || !lines[*n].starts_with(&format!("{name} = ")))
             .map(|n| lines[n])
