@@ -52,7 +52,7 @@ fn configuration_is_written_once_and_is_good() {
     );
     check(&folder.0, &["config", "init"], 0, "wrote forerun.toml", "");
     check(&folder.0, &["config", "check"], 0, "forerun.toml: good\n", "");
-    check(&folder.0, &["config", "check"], 0, "hello    * *", "");
+    check(&folder.0, &["config", "check"], 0, "hello    process  * *", "");
     check(&folder.0, &["config", "init"], 1, "", "forerun: forerun.toml is there already; move it away");
     check(&folder.0, &["config", "init", "no/such/x.toml"], 1, "", "forerun: cannot write no/such/x.toml: ");
     check(&folder.0, &["config", "init", "-"], 0, "[service.hello]", "");
