@@ -49,6 +49,10 @@ impl Policy for AnyPolicy {
         self.inner().activity(activity, touched);
     }
 
+    fn keyed(&mut self, activity: &Activity, parent: ServiceId) {
+        self.inner().keyed(activity, parent);
+    }
+
     fn needed(&mut self, now: Time, service: ServiceId, peak: u32, needed: u32) {
         self.inner().needed(now, service, peak, needed);
     }

@@ -6,9 +6,10 @@ use crate::demand::Demand;
 use crate::hand::{Told, WakeBy};
 use crate::policy::{LevelValue, Policy, View};
 use crate::room::Room;
+use crate::variants::Families;
 use forerun_types::{
-    Action, Event, Generation, InstanceId, PeriodLoad, Reason, Resources, RouterId, ServiceId, ServiceSpec,
-    SiteId, Span, StopWhy, Time, Traffic, UserKey,
+    Action, Activity, Event, Generation, InstanceId, PeriodLoad, Reason, Resources, RouterId, ServiceId,
+    ServiceSpec, SiteId, Span, StopWhy, Time, Traffic, UserKey,
 };
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -112,6 +113,16 @@ pub(crate) enum State {
         ordered: Time,
         why: StopWhy,
     },
+    /// A generic one that is to become its service's: out of the parent's table of this generation.
+    Claimed {
+        generation: Generation,
+        quiesced: Vec<RouterId>,
+        deadline: Time,
+    },
+    /// It is becoming its service's.
+    Specialising {
+        ordered: Time,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -165,6 +176,7 @@ pub struct Core<P> {
     pub(crate) held_again: bool,
     dirty: Vec<ServiceId>,
     pub(crate) closing: bool,
+    pub(crate) families: Families,
     finished: bool,
     records_lost: u64,
     #[serde(skip)]
@@ -196,6 +208,7 @@ impl<P: Policy> Core<P> {
             held_again: false,
             dirty: Vec::new(),
             closing: false,
+            families: Families::default(),
             finished: false,
             records_lost: 0,
             touched: Vec::new(),
@@ -233,10 +246,19 @@ impl<P: Policy> Core<P> {
                 self.room.site(site);
                 self.room_changed = true;
             }
-            Event::Service(spec) => self.service(spec, actions),
-            Event::ServiceGone(service) => self.service_gone(*service),
+            Event::Service(spec) => {
+                self.service(spec, actions);
+                self.parent_described(spec.id, actions);
+            }
+            Event::ServiceGone(service) => {
+                self.service_gone(*service);
+                self.parent_gone(*service);
+            }
             Event::ZoneOffset { service, seconds } => self.with(*service, |s| s.bounds.zone(*seconds)),
-            Event::Override { service, order } => self.override_told(*service, *order),
+            Event::Override { service, order } => {
+                self.override_told(*service, *order);
+                self.mark_relatives(*service);
+            }
             Event::Tick => self.tick(),
             Event::Traffic(traffic) => self.traffic(traffic),
             Event::Waiting { router, service, waiting, user } => {
@@ -246,6 +268,7 @@ impl<P: Policy> Core<P> {
                     s.note_wake(now, WakeBy::User(*user));
                 }
                 self.waiting(*router, *service, *waiting);
+                self.key_used(*service);
                 self.react(*service, actions);
                 return; // the report that follows tells of the load; until then nothing is taken away
             }
@@ -266,6 +289,9 @@ impl<P: Policy> Core<P> {
             Event::ClockJumped { .. } => {}
             Event::Forget(user) => self.forget(*user),
             Event::ShutDown => self.shut_down(),
+            Event::KeySeen { service, key } => self.key_seen(*service, key, actions),
+            Event::Touched { instance, .. } => self.touched(*instance, actions),
+            Event::Specialised { instance, took } => self.specialised(*instance, *took, actions),
             event => self.level_or_hand(event, actions),
         }
         // Room that has come goes to those who wait for it before anyone else may take it.
@@ -279,6 +305,12 @@ impl<P: Policy> Core<P> {
 
     /// Events of what is found, frozen or told past the plan.
     fn level_or_hand(&mut self, event: &Event, actions: &mut Vec<Action>) {
+        if let Event::Found { service, .. }
+        | Event::ModeTold { service, .. }
+        | Event::OwnState { service, .. } = event
+        {
+            self.mark_relatives(*service);
+        }
         match event {
             Event::Found { service, handle, was, address, paused } => {
                 self.found(*service, handle, *was, *address, *paused, actions);
@@ -297,6 +329,7 @@ impl<P: Policy> Core<P> {
 
     fn forget(&mut self, user: UserKey) {
         self.policy.forget(user);
+        self.forget_keys(user);
         for wake in self.services.iter_mut().flatten().flat_map(|s| &mut s.told.wakes) {
             if wake.by == WakeBy::User(user) {
                 wake.by = WakeBy::User(UserKey::NOBODY);
@@ -458,10 +491,12 @@ impl<P: Policy> Core<P> {
             let beyond = self.now.since(IDS_SINCE).0 >> IDS_SHIFT;
             self.last_instance.0 = self.last_instance.0.max(beyond);
         }
+        self.note_owners();
         self.instances.clear();
         self.last_before = self.last_instance;
         self.adopted.clear();
         self.room.empty();
+        self.families.untouched.clear();
         self.routers.clear();
         self.short.clear();
         self.closing = false;
@@ -487,7 +522,7 @@ impl<P: Policy> Core<P> {
         self.due.clear();
     }
 
-    fn service(&mut self, spec: &Arc<ServiceSpec>, actions: &mut Vec<Action>) {
+    pub(crate) fn service(&mut self, spec: &Arc<ServiceSpec>, actions: &mut Vec<Action>) {
         let (id, at) = (spec.id, spec.id.0 as usize);
         if self.services.len() <= at {
             self.services.resize_with(at + 1, || None);
@@ -529,7 +564,15 @@ impl<P: Policy> Core<P> {
         self.records_lost = self.records_lost.saturating_add(traffic.lost);
         let mut touched = std::mem::take(&mut self.touched);
         for activity in &traffic.activities {
-            self.policy.activity(activity, &mut touched);
+            let Some(parent) = self.families.parent_of(activity.service) else {
+                self.policy.activity(activity, &mut touched);
+                continue;
+            };
+            // A person's next step is to the service; to which of its variants follows from the person's key there.
+            // Variants come and go, and nothing that lasts may name them.
+            self.key_used(activity.service);
+            self.policy.keyed(activity, parent);
+            self.policy.activity(&Activity { service: parent, ..*activity }, &mut touched);
         }
         for service in touched.drain(..) {
             self.users_touched(service);
@@ -690,7 +733,12 @@ impl Instance {
     pub(crate) fn counts(&self) -> bool {
         matches!(
             self.state,
-            State::Starting | State::Ready | State::Resuming { .. } | State::Pausing { back: true, .. }
+            State::Starting
+                | State::Ready
+                | State::Resuming { .. }
+                | State::Pausing { back: true, .. }
+                | State::Claimed { .. }
+                | State::Specialising { .. }
         )
     }
 

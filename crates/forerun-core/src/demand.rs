@@ -13,6 +13,8 @@ struct Seen {
     starts: Took,
     resumes: Took,
     specialises: Took,
+    /// Of instances that were started for a key.
+    key_starts: Took,
     memory_bytes: u64,
     service_time_us: u64,
     cpu_us_per_s: u64,
@@ -74,6 +76,17 @@ impl Demand {
         self.seen(service).specialises.note(took);
     }
 
+    /// An instance was started for a key of this service.
+    pub fn key_started(&mut self, service: ServiceId, took: Span) {
+        self.seen(service).key_starts.note(took);
+    }
+
+    /// What a start for a key takes: the upper quartile of the last times; `None` until it was seen.
+    #[must_use]
+    pub fn key_start_time(&self, service: ServiceId) -> Option<Span> {
+        self.services.get(service.0 as usize)?.key_starts.usual()
+    }
+
     pub fn used(&mut self, service: ServiceId, memory_bytes: u64) {
         let seen = self.seen(service);
         seen.memory_bytes = fade(seen.memory_bytes, memory_bytes);
@@ -91,13 +104,24 @@ impl Demand {
         }
     }
 
+    /// Nothing is known of a service any more: its id will be another one's.
+    pub fn gone(&mut self, service: ServiceId) {
+        if let Some(seen) = self.services.get_mut(service.0 as usize) {
+            *seen = Seen::default();
+        }
+    }
+
+    /// What was seen of a service, or of the one that it is a variant of.
+    fn seen_of(&self, spec: &ServiceSpec, known: impl Fn(&Seen) -> bool) -> Option<&Seen> {
+        let seen = |id: ServiceId| self.services.get(id.0 as usize).filter(|seen| known(seen));
+        seen(spec.id).or_else(|| seen(spec.variant.as_ref()?.of))
+    }
+
     /// What a start takes: the upper quartile of the last ones, or what the specification thinks.
     #[must_use]
     pub fn start_time(&self, spec: &ServiceSpec) -> Span {
-        self.services
-            .get(spec.id.0 as usize)
-            .and_then(|seen| seen.starts.usual())
-            .unwrap_or(spec.start_estimate)
+        let seen = self.seen_of(spec, |seen| seen.starts.usual().is_some());
+        seen.and_then(|seen| seen.starts.usual()).unwrap_or(spec.start_estimate)
     }
 
     /// What thawing takes: the upper quartile of the last times; `None` until it was seen.
@@ -115,8 +139,8 @@ impl Demand {
     /// Memory of one instance: what was seen, or what is reserved for it.
     #[must_use]
     pub fn memory_bytes(&self, spec: &ServiceSpec) -> u64 {
-        let seen = self.services.get(spec.id.0 as usize).map_or(0, |s| s.memory_bytes);
-        if seen > 0 { seen } else { spec.resources.memory_bytes }
+        let seen = self.seen_of(spec, |seen| seen.memory_bytes > 0);
+        seen.map_or(spec.resources.memory_bytes, |seen| seen.memory_bytes)
     }
 
     /// How long a request keeps an instance busy; zero while unknown.

@@ -5,6 +5,7 @@ use crate::forecast::users::Expected;
 use crate::forecast::{Chance, Forecast, LevelChances};
 use crate::policy::{LevelValue, Policy, View};
 use crate::profile::Profiles;
+use crate::profile::keys::KeyHabits;
 use forerun_types::{Activity, Reason, ServiceId, ServiceSpec, Span, Time, UserKey};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,7 @@ pub struct Forerun {
     #[serde(skip)]
     scratch: Vec<LevelChances>,
     users: Vec<UsersNow>,
+    keys: KeyHabits,
 }
 
 /// The last sum over a service's expected users.
@@ -43,6 +45,7 @@ impl Forerun {
             with_users: true,
             scratch: Vec::new(),
             users: Vec::new(),
+            keys: KeyHabits::default(),
         }
     }
 
@@ -121,6 +124,17 @@ impl Policy for Forerun {
 
     fn service_gone(&mut self, service: ServiceId) {
         self.forecast.gone(service);
+        self.keys.gone(service);
+    }
+
+    fn keyed(&mut self, activity: &Activity, parent: ServiceId) {
+        let before = self.keys.of(activity.user, parent);
+        if before != activity.service
+            && let Some(expected) = self.forecast.expected_mut(before)
+        {
+            expected.remove(activity.user);
+        }
+        self.keys.note(activity.user, parent, activity.service, activity.at);
     }
 
     fn activity(&mut self, activity: &Activity, touched: &mut Vec<ServiceId>) {
@@ -129,19 +143,22 @@ impl Policy for Forerun {
             return;
         }
         for service in outlook.lapsed.into_iter().flatten() {
-            if let Some(expected) = self.forecast.expected_mut(service) {
-                expected.remove(activity.user);
+            for place in [service, self.keys.of(activity.user, service)] {
+                if let Some(expected) = self.forecast.expected_mut(place) {
+                    expected.remove(activity.user);
+                }
             }
         }
         for next in outlook.next.into_iter().flatten() {
-            if let Some(expected) = self.forecast.expected_mut(next.service) {
+            let place = self.keys.of(activity.user, next.service);
+            if let Some(expected) = self.forecast.expected_mut(place) {
                 expected.add(Expected {
                     user: activity.user,
                     chance: next.chance,
                     from: activity.at,
                     after: activity.service.0,
                 });
-                touched.push(next.service);
+                touched.push(place);
             }
         }
     }
@@ -158,6 +175,7 @@ impl Policy for Forerun {
         self.profiles.forget(user);
         // Also where the profile itself was dropped for room before.
         self.forecast.forget(user);
+        self.keys.forget(user);
     }
 
     fn appraise(&mut self, now: Time, view: &View<'_>, values: &mut Vec<LevelValue>) -> Time {

@@ -133,6 +133,7 @@ impl<P: Policy> Core<P> {
         actions: &mut Vec<Action>,
     ) {
         let (now, closing) = (self.now, self.closing);
+        let id = self.families.owner(was).unwrap_or(id);
         let Some(s) = self.get_mut(id) else { return };
         if closing || s.leaving {
             return;

@@ -76,7 +76,12 @@ impl<P: Policy> Core<P> {
                 }
                 self.publish(service, actions);
             }
-            State::Starting | State::Paused | State::Resuming { .. } | State::Stopping { .. } => return,
+            State::Starting
+            | State::Paused
+            | State::Resuming { .. }
+            | State::Stopping { .. }
+            | State::Claimed { .. }
+            | State::Specialising { .. } => return,
         }
         self.mark(service);
     }
@@ -120,6 +125,7 @@ impl<P: Policy> Core<P> {
                 self.failed(&instance, why);
                 self.order_stop(id, StopWhy::Plan, Reason::Failed { why: why.to_owned() }, actions);
             }
+            State::Specialising { .. } => self.not_specialised(id, why, actions),
             _ => return,
         }
         self.mark(service);

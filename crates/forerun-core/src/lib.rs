@@ -8,6 +8,7 @@
 mod any;
 mod bounds;
 mod canary;
+mod claims;
 mod core;
 mod demand;
 pub mod forecast;
@@ -20,6 +21,7 @@ mod policy;
 pub mod profile;
 mod room;
 mod settle;
+mod variants;
 mod view;
 
 pub use crate::core::Core;

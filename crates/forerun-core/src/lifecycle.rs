@@ -5,8 +5,8 @@ use crate::canary::Canary;
 use crate::core::{Core, Instance, Service, State, Tally};
 use crate::policy::Policy;
 use forerun_types::{
-    Access, Action, Generation, InstanceId, InstanceRoute, Mode, Reason, RouterId, ServiceId, ServiceRoute,
-    Span, StopWhy, Time, Unavailable, WaitNotes,
+    Action, Generation, InstanceId, InstanceRoute, Mode, Reason, RouterId, ServiceId, ServiceRoute, Span,
+    StopWhy, Time, Unavailable, WaitNotes,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ impl<P: Policy> Core<P> {
         let service = instance.service;
         self.set_state(id, State::Ready);
         self.demand.started(service, took);
+        self.note_ready(id, took);
         if let Some(s) = self.get_mut(service) {
             s.backoff_until = Time::default();
             s.told.progress.clear();
@@ -68,6 +69,7 @@ impl<P: Policy> Core<P> {
 
     pub(crate) fn died(&mut self, id: InstanceId, why: &str, actions: &mut Vec<Action>) {
         let now = self.now;
+        self.change_failed(id);
         let Some(instance) = self.remove(id) else { return };
         if !matches!(instance.state, State::Stopping { .. }) {
             let lived = instance.ready_at.map_or(Span::ZERO, |at| now.since(at));
@@ -122,13 +124,15 @@ impl<P: Policy> Core<P> {
     /// Takes an instance out of the books: it is known to be gone.
     pub(crate) fn remove(&mut self, id: InstanceId) -> Option<Instance> {
         let instance = self.instances.remove(&id)?;
+        self.families.instance_gone(id);
         self.room.release(&instance.reserved);
         self.room_changed = true;
         if let Some(s) = self.get_mut(instance.service) {
             s.instances.retain(|i| *i != id);
         }
         self.retally(instance.service);
-        self.mark(instance.service);
+        // What it leaves of `max` is for any of its relatives.
+        self.mark_relatives(instance.service);
         Some(instance)
     }
 
@@ -149,6 +153,8 @@ impl<P: Policy> Core<P> {
     /// First step of a stop: out of the route table. What never was in it is stopped at once.
     pub(crate) fn drain(&mut self, id: InstanceId, why: StopWhy, reason: Reason, actions: &mut Vec<Action>) {
         let (now, nobody) = (self.now, self.routers.is_empty());
+        // One that is not its variant's yet is stopped as what it is.
+        self.give_back(id, actions);
         let Some(instance) = self.instances.get(&id) else { return };
         let service = instance.service;
         let unlisted = !matches!(instance.state, State::Ready | State::Draining { .. });
@@ -213,6 +219,7 @@ impl<P: Policy> Core<P> {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.in_flight.retain(|flight| flight.0 != router);
         }
+        self.claim_quiesced(router, id, told, actions);
         let any_generation = self.is_canary(Canary::OldGeneration);
         if let Some(Instance { state: State::Draining { generation, quiesced, .. }, .. }) =
             self.instances.get_mut(&id)
@@ -254,6 +261,7 @@ impl<P: Policy> Core<P> {
     pub(crate) fn router_left(&mut self, router: RouterId, actions: &mut Vec<Action>) {
         self.routers.retain(|r| *r != router);
         self.held_again = true;
+        self.touched_unseen(actions);
         for instance in self.instances.values_mut() {
             instance.in_flight.retain(|f| f.0 != router);
         }
@@ -320,6 +328,14 @@ impl<P: Policy> Core<P> {
                 State::Draining { .. } if endless => continue,
                 State::Stopping { .. } if unasked => continue,
                 State::Draining { deadline, .. } => *deadline,
+                State::Claimed { deadline, .. } => {
+                    tally.starting += 1;
+                    *deadline
+                }
+                State::Specialising { ordered } => {
+                    tally.starting += 1;
+                    *ordered + s.spec.start_timeout + BACKEND_LATE
+                }
                 State::Stopping { ordered, .. } => *ordered + s.spec.drain_timeout + BACKEND_LATE,
             };
             tally.deadline = tally.deadline.min(deadline);
@@ -346,10 +362,19 @@ impl<P: Policy> Core<P> {
         let (start, drain) = (s.spec.start_timeout + BACKEND_LATE, s.spec.drain_timeout + BACKEND_LATE);
         for instance in s.instances.clone() {
             let Some(i) = self.instances.get(&instance) else { continue };
+            if matches!(i.state, State::Claimed { deadline, .. } if deadline <= now) {
+                self.give_back(instance, actions);
+                continue;
+            }
             let late = match &i.state {
                 State::Starting if i.born + start <= now => {
                     let why =
                         format!("the backend has not said for {} whether it started", now.since(i.born));
+                    Some((StopWhy::StartTimeout, Reason::Failed { why }))
+                }
+                State::Specialising { ordered } if *ordered + start <= now => {
+                    let why =
+                        format!("the backend has not said for {} whether it changed it", now.since(*ordered));
                     Some((StopWhy::StartTimeout, Reason::Failed { why }))
                 }
                 State::Draining { deadline, why, reason, pause, .. } if *deadline <= now && !endless => {
@@ -372,6 +397,7 @@ impl<P: Policy> Core<P> {
                 _ => None,
             };
             if let Some((why, reason)) = late {
+                self.change_failed(instance);
                 self.order_stop(instance, why, reason, actions);
             }
         }
@@ -386,7 +412,8 @@ impl<P: Policy> Core<P> {
             if let Some(Instance { state: State::Ready, address: Some(address), .. }) =
                 self.instances.get(&instance)
             {
-                instances.push(InstanceRoute { instance, address: *address, access: Access::Any });
+                let access = self.access(id, instance);
+                instances.push(InstanceRoute { instance, address: *address, access });
             }
         }
         let unavailable = if instances.is_empty() { self.refusal(id) } else { None };
@@ -420,6 +447,12 @@ impl<P: Policy> Core<P> {
     fn refusal(&self, id: ServiceId) -> Option<Unavailable> {
         let now = self.now;
         let s = self.get(id)?;
+        let elder = self.elder(s);
+        let by_hand =
+            |s: &Service| s.told.down.is_some() || s.mode() != Mode::Act || s.bounds.held_at_none(now);
+        if elder.spec.id != id && by_hand(elder) {
+            return self.refusal(elder.spec.id);
+        }
         let name = &s.spec.name;
         let refuse = |why: String, retry_after| Some(Unavailable { why, retry_after });
         if let Some(down) = &s.told.down {
@@ -455,12 +488,13 @@ impl<P: Policy> Core<P> {
 
     /// A service that was taken out of the configuration goes with its last instance.
     pub(crate) fn remove_if_left(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
-        if self.get(id).is_some_and(|s| s.leaving && s.instances.is_empty()) {
+        if self.get(id).is_some_and(|s| s.leaving && s.instances.is_empty()) && !self.has_variants(id) {
             self.set_due(id, Time::NEVER);
             self.short.remove(&id);
             self.policy.service_gone(id);
             self.note_described();
             self.services[id.0 as usize] = None;
+            self.service_removed(id);
             let generation = self.order_generation();
             actions.push(Action::Route { generation, service: id, route: None });
         }

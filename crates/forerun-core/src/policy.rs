@@ -42,6 +42,9 @@ pub trait Policy {
     fn service_gone(&mut self, service: ServiceId);
     /// A user did something; services whose prospects this changes are appended to `touched`.
     fn activity(&mut self, activity: &Activity, touched: &mut Vec<ServiceId>);
+    /// A user did something at a variant of `parent`: the user's key there is this variant's. The activity itself is
+    /// told as the parent's.
+    fn keyed(&mut self, _activity: &Activity, _parent: ServiceId) {}
     /// At most `peak` instances were needed since the last call, and `needed` are now.
     fn needed(&mut self, now: Time, service: ServiceId, peak: u32, needed: u32);
     /// So many were needed in the period that ends now.

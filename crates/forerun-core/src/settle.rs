@@ -19,7 +19,7 @@ const CLAIMS_MAX: u32 = 64;
 /// How soon room is looked for again for held requests.
 const SHORT_AGAIN: Span = Span::from_secs(1);
 /// A held request takes any room that can be made.
-const AT_ANY_PRICE: i64 = i64::MAX;
+pub(crate) const AT_ANY_PRICE: i64 = i64::MAX;
 /// `min` and a person's word take any but that of another `min`.
 const BOUND_PRICE: i64 = i64::MAX - 1;
 /// A planned start evicts only what is worth less by an eighth: switching has a price too.
@@ -44,7 +44,9 @@ impl<P: Policy> Core<P> {
         self.let_go(id, actions);
         let again = self.appraise(id);
         let (now, closing) = (self.now, self.closing);
-        let Some(goal) = self.goal(id) else { return };
+        let Some(mut goal) = self.goal(id) else { return };
+        let most = self.most_beside_relatives(id);
+        (goal.target, goal.startable) = (goal.target.min(most), goal.startable.min(most));
         let acts = self.acts(id);
         let mut wanted = goal.target;
         if acts && self.count(id) < goal.startable {
@@ -72,7 +74,11 @@ impl<P: Policy> Core<P> {
 
     /// Whether orders may be given for a service.
     pub(crate) fn acts(&self, id: ServiceId) -> bool {
-        self.get(id).is_some_and(|s| s.mode() == Mode::Act) || self.is_canary(Canary::ObserveActs)
+        let acts = |s: &Service| {
+            let elder = self.elder(s);
+            elder.mode() == Mode::Act && (elder.spec.id == id || elder.told.down.is_none())
+        };
+        self.get(id).is_some_and(acts) || self.is_canary(Canary::ObserveActs)
     }
 
     fn goal(&mut self, id: ServiceId) -> Option<Goal> {
@@ -216,6 +222,13 @@ impl<P: Policy> Core<P> {
         if self.bring_back(id, price, actions) || self.resume_one(id, reason, actions) {
             return true;
         }
+        if self.claim(id, price, reason, actions) {
+            self.pool_needed(id);
+            return true;
+        }
+        if !self.relatives_make_way(id, price, actions) {
+            return false;
+        }
         let Some(s) = self.get(id) else { return false };
         let spec = s.spec.clone();
         // What is merely planned leaves the room that held requests of others wait for.
@@ -245,6 +258,7 @@ impl<P: Policy> Core<P> {
         let generation = self.order_generation();
         let site = self.site();
         actions.push(Action::Start { instance, generation, service: id, site, spec, reason: reason.clone() });
+        self.pool_needed(id);
         if self.is_canary(Canary::DoubleStart)
             && let Some(Action::Start { spec, reason, .. }) = actions.last().cloned()
         {
@@ -278,28 +292,40 @@ impl<P: Policy> Core<P> {
             if self.room_to_come(id, price).fits(&wanted) {
                 return;
             }
-            let Some((value, victim, service)) = self.least_valuable(id, price) else { break };
-            let margin =
-                if price >= BOUND_PRICE { 0 } else { (value.saturating_abs() / SWITCH_MARGIN).max(1) };
-            if value.saturating_add(margin) >= price {
+            if !self.evict_one(id, price, |other| other != id, false, actions) {
                 break;
             }
-            self.room.at_the_margin(value.max(0));
-            let lost = value.clamp(0, 1_000_000_000).unsigned_abs();
-            let reason = Reason::Evicted {
-                for_service: id,
-                worth_milli_gbs: price.unsigned_abs(),
-                lost_milli_gbs: lost,
-            };
-            let left = self.count(service).saturating_sub(1);
-            if self.get(service).is_some_and(|s| s.wanted > left) {
-                self.want(service, left, reason.clone(), actions);
-            }
-            self.drain(victim, StopWhy::Evicted, reason, actions);
         }
         if price < BOUND_PRICE {
             self.room.at_the_margin(price);
         }
+    }
+
+    /// Evicts the idle instance that is worth least among those `of` some services, if that is less than `price`.
+    /// With `any`, what bounds keep goes too for a held request.
+    pub(crate) fn evict_one(
+        &mut self,
+        id: ServiceId,
+        price: i64,
+        of: impl Fn(ServiceId) -> bool,
+        any: bool,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let Some((value, victim, service)) = self.least_valuable(price, of, any) else { return false };
+        let margin = if price >= BOUND_PRICE { 0 } else { (value.saturating_abs() / SWITCH_MARGIN).max(1) };
+        if value.saturating_add(margin) >= price {
+            return false;
+        }
+        self.room.at_the_margin(value.max(0));
+        let lost = value.clamp(0, 1_000_000_000).unsigned_abs();
+        let reason =
+            Reason::Evicted { for_service: id, worth_milli_gbs: price.unsigned_abs(), lost_milli_gbs: lost };
+        let left = self.count(service).saturating_sub(1);
+        if self.get(service).is_some_and(|s| s.wanted > left) {
+            self.want(service, left, reason.clone(), actions);
+        }
+        self.drain(victim, StopWhy::Evicted, reason, actions);
+        true
     }
 
     /// The room that there will be when all that is going is gone, and the held requests of others are served.
@@ -326,13 +352,18 @@ impl<P: Policy> Core<P> {
         claims
     }
 
-    /// The idle instance of another service that is worth least: value per GB and hour, the instance, its service.
+    /// The idle instance of some services that is worth least: value per GB and hour, the instance, its service.
     ///
-    /// What bounds keep is spared, but for what was started when its service was described as larger: that goes for
-    /// a held request, and its bounds bring it back in the size that it has now.
-    fn least_valuable(&self, except: ServiceId, price: i64) -> Option<(i64, InstanceId, ServiceId)> {
+    /// What bounds keep is spared, but for what was started when its service was described as larger, or `any`: that
+    /// goes for a held request, and its bounds bring it back when they can.
+    fn least_valuable(
+        &self,
+        price: i64,
+        of: impl Fn(ServiceId) -> bool,
+        any: bool,
+    ) -> Option<(i64, InstanceId, ServiceId)> {
         let mut least: Option<(i64, Time, InstanceId, ServiceId)> = None;
-        for s in self.services.iter().flatten().filter(|s| s.spec.id != except && !s.instances.is_empty()) {
+        for s in self.services.iter().flatten().filter(|s| !s.instances.is_empty() && of(s.spec.id)) {
             if !self.acts(s.spec.id) {
                 continue;
             }
@@ -348,7 +379,7 @@ impl<P: Policy> Core<P> {
                 false => s.values.get(at as usize).map_or(i64::MIN, |v| v.density),
             };
             let claimed = s.spec.instances_for(s.held());
-            let may_go = |i: &Instance| !bound || i.reserved.exceeds(&s.spec.resources);
+            let may_go = |i: &Instance| !bound || any || i.reserved.exceeds(&s.spec.resources);
             let Some((used, instance)) = self.least_recent(s, claimed, may_go) else { continue };
             let candidate = (value, used, instance, s.spec.id);
             if least.is_none_or(|l| candidate < l) {
@@ -371,7 +402,7 @@ impl<P: Policy> Core<P> {
             let Some(i) = self.instances.get(&id) else { continue };
             let free = match i.state {
                 State::Ready => i.requests() == 0,
-                State::Starting => {
+                State::Starting | State::Claimed { .. } | State::Specialising { .. } => {
                     starting += 1;
                     starting > claimed
                 }

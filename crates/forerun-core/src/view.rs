@@ -3,7 +3,7 @@
 use crate::core::{Core, Service, State};
 use crate::hand::Wake;
 use crate::policy::{Policy, View};
-use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, Span, Time};
+use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, Span, Time, Variant};
 use serde::Serialize;
 use std::cmp::Ordering;
 
@@ -96,6 +96,8 @@ pub struct ServiceStatus {
     /// What thawing and what giving an instance to a key takes, once seen.
     pub resume: Option<Span>,
     pub specialise: Option<Span>,
+    /// Whose instances of which key these are.
+    pub variant: Option<Variant>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -140,7 +142,7 @@ impl<P: Policy> Core<P> {
             ServiceStatus {
                 service: s.spec.id,
                 name: s.spec.name.clone(),
-                mode: s.mode(),
+                mode: self.elder(s).mode(),
                 wanted: s.wanted,
                 in_flight: s.in_flight(),
                 waiting: s.held(),
@@ -162,14 +164,15 @@ impl<P: Policy> Core<P> {
                 completed: s.told.completed,
                 wakes: s.told.wakes.iter().copied().collect(),
                 resume: self.demand.resume_time(s.spec.id),
-                specialise: self.demand.specialise_time(s.spec.id),
+                specialise: self.demand.specialise_time(self.elder(s).spec.id),
+                variant: s.spec.variant.clone(),
                 failing: (s.failures > 0 && s.tally.ready == 0).then(|| s.last_failure.clone()),
             }
         })
     }
 
     fn would(&self, s: &Service) -> Option<String> {
-        if s.mode() == Mode::Act || s.leaving {
+        if self.elder(s).mode() == Mode::Act || s.leaving {
             return None;
         }
         let have = self.count(s.spec.id);
@@ -186,7 +189,10 @@ impl<P: Policy> Core<P> {
         Some(InstanceStatus {
             instance: id,
             state: match i.state {
-                State::Starting | State::Resuming { .. } => InstanceState::Starting,
+                State::Starting
+                | State::Resuming { .. }
+                | State::Claimed { .. }
+                | State::Specialising { .. } => InstanceState::Starting,
                 State::Paused | State::Pausing { .. } => InstanceState::Paused,
                 State::Ready => InstanceState::Ready,
                 State::Draining { .. } => InstanceState::Draining,

@@ -56,7 +56,9 @@ pub fn sizes(journal: &Path) -> Vec<(u64, u64)> {
 /// The events by which a life begins: the world as configured. A service that the core knows by name keeps its id, and with it what was learned.
 #[must_use]
 pub fn first_events(core: &Core<AnyPolicy>, services: &[Arc<ServiceSpec>], site: SiteSpec) -> Vec<Event> {
-    let mut known: BTreeMap<String, ServiceId> = core.services().map(|s| (s.name, s.service)).collect();
+    // Variants are not configured: they come and go with their parents.
+    let configured = core.services().filter(|s| s.variant.is_none());
+    let mut known: BTreeMap<String, ServiceId> = configured.map(|s| (s.name, s.service)).collect();
     let mut next = core.next_service().0;
     let mut events = vec![Event::Began, Event::Site(site)];
     let mut described = Vec::new();

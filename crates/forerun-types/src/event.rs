@@ -168,6 +168,13 @@ pub enum Event {
         service: ServiceId,
         there: bool,
     },
+    /// A router has sent the first request to an instance that a key could still claim ([`crate::Access::Unclaimed`]).
+    /// Told before anything that the router tells of the instance later, so that before its [`Event::Quiesced`] it
+    /// is known whether the instance was ever used.
+    Touched {
+        router: RouterId,
+        instance: InstanceId,
+    },
 }
 
 /// Why an instance is wanted or not, in numbers that a person can check.
@@ -391,6 +398,7 @@ impl Event {
             Event::InstanceTraffic { .. } => "instance_traffic",
             Event::KeySeen { .. } => "key_seen",
             Event::OwnState { .. } => "own_state",
+            Event::Touched { .. } => "touched",
         }
     }
 }

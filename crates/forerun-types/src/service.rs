@@ -138,6 +138,19 @@ pub struct Variant {
     pub key: String,
 }
 
+impl Variant {
+    /// Bytes of a key.
+    pub const KEY_BYTES_MAX: usize = 128;
+
+    /// What stands for a key in [`crate::Access`]: the 64 bits of FNV-1a.
+    #[must_use]
+    pub fn access_key(key: &str) -> u64 {
+        key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    }
+}
+
 /// Which requests neither wake a service nor count as a person's activity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WakeRules {

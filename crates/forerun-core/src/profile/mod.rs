@@ -9,6 +9,7 @@
 
 mod counts;
 pub mod gaps;
+pub mod keys;
 pub mod table;
 
 use counts::Counts;
