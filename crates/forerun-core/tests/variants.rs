@@ -6,7 +6,7 @@
 use forerun_core::{Core, Forerun, KeepAlive, Policy};
 use forerun_types::*;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 const ROUTER: RouterId = RouterId(0);
@@ -32,6 +32,7 @@ struct World<P> {
     /// Routers answer that instances are quiet.
     quiesce: bool,
     hook_fails: bool,
+    told: VecDeque<Event>,
     log: Vec<String>,
 }
 
@@ -45,6 +46,7 @@ impl<P: Policy> World<P> {
             table: BTreeMap::new(),
             quiesce: true,
             hook_fails: false,
+            told: VecDeque::new(),
             log: Vec::new(),
         };
         world.tell(Event::Began);
@@ -55,8 +57,16 @@ impl<P: Policy> World<P> {
         world
     }
 
+    /// An event, and then what answers to what it led to.
     fn tell(&mut self, event: Event) {
-        match &event {
+        self.told.push_back(event);
+        while let Some(event) = self.told.pop_front() {
+            self.step(&event);
+        }
+    }
+
+    fn step(&mut self, event: &Event) {
+        match event {
             Event::Stopped { instance } | Event::Died { instance, .. } => {
                 self.processes.remove(instance);
                 self.coming.retain(|(_, i), _| i != instance);
@@ -67,7 +77,7 @@ impl<P: Policy> World<P> {
             _ => {}
         }
         let mut actions = Vec::new();
-        self.core.step(self.now, &event, &mut actions);
+        self.core.step(self.now, event, &mut actions);
         for action in actions {
             self.obey(action);
         }
@@ -99,7 +109,7 @@ impl<P: Policy> World<P> {
             }
             Action::Stop { instance, .. } => {
                 self.log.push(format!("stop {instance}"));
-                self.tell(Event::Stopped { instance });
+                self.told.push_back(Event::Stopped { instance });
             }
             Action::Route { generation, service, route } => self.route(generation, service, route),
             _ => {}
@@ -131,7 +141,7 @@ impl<P: Policy> World<P> {
                 process.listed = false;
             }
             if self.quiesce {
-                self.tell(Event::Quiesced { router: ROUTER, instance: *gone, generation });
+                self.told.push_back(Event::Quiesced { router: ROUTER, instance: *gone, generation });
             }
         }
     }
@@ -551,7 +561,7 @@ fn a_person_on_the_way_warms_the_instance_of_that_persons_key() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever comes in whatever order, no instance serves two keys or one after the pool: `World` asserts it.
     #[test]
