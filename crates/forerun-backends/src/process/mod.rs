@@ -34,7 +34,7 @@ mod why;
 pub use cgroup::{CgroupReport, cgroup_report};
 pub use launch::launcher_main;
 pub use reaper::reaper_main;
-pub(crate) use sys::{end_at_end_signals, ignore_end_signals};
+pub(crate) use sys::{end_at_end_signals, ignore_end_signals, on_term};
 
 use crate::errands::Errands;
 use crate::ledger::{Ledger, StartVerdict, StopVerdict};

@@ -84,6 +84,24 @@ pub(crate) fn end_at_end_signals() {
     }
 }
 
+/// From now on SIGTERM does this, on a thread of its own. To be called before any other thread begins.
+pub(crate) fn on_term(act: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // SAFETY: the set lives on the stack and is initialised by `sigemptyset` before it is read; `sigwait` blocks on it
+    // in a thread in which, as in all that begin later, the signal is blocked.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        std::thread::Builder::new().spawn(move || {
+            let mut signal = 0;
+            libc::sigwait(&raw const set, &raw mut signal);
+            act();
+        })?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::announcement;

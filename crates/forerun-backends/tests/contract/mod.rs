@@ -6,11 +6,13 @@
 //! last three is told, nothing of the instance is left.
 
 mod bench;
+pub(crate) mod changes;
 pub(crate) mod ends;
+pub(crate) mod lives;
 pub(crate) mod orders;
 pub(crate) mod starts;
 
-pub(crate) use bench::{Bench, World};
+pub(crate) use bench::{Bench, World, get};
 
 /// A test for each case of the suite.
 macro_rules! contract {
@@ -23,6 +25,9 @@ macro_rules! contract {
                 death_takes_the_rest_along, stop_during_start, memory_limit, shutdown, drop_leaves_nothing }
             orders { repeated_orders_change_nothing, older_generations_are_refused, stop_of_a_stranger,
                 what_it_cannot_do, orders_do_not_wait }
+            changes { pause_and_resume, a_paused_one_is_forced, only_what_runs_is_changed, a_start_for_a_key,
+                a_generic_one_becomes_a_keys, busy_is_asked, busy_by_cpu }
+            lives { a_request_in_flight_is_answered, owners_leave_each_other_alone }
         );
     };
     ($world:expr; $($part:ident { $($case:ident),+ $(,)? })+) => {
