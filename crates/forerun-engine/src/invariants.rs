@@ -3,8 +3,8 @@
 
 use forerun_backends::{StartOrder, StopOrder};
 use forerun_types::{
-    Event, Generation, InstanceId, Mode, Resources, RouterId, ServiceId, ServiceRoute, ServiceSpec, SiteSpec,
-    Span, Time,
+    Access, Event, Generation, InstanceId, Mode, Resources, RouterId, ServiceId, ServiceRoute, ServiceSpec,
+    SiteSpec, Span, Time, Variant,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,16 +27,19 @@ pub enum Rule {
     Observed,
     /// A router is sent only to instances that are ready and not ordered to stop.
     RoutedToNothing,
+    /// An instance has one key for good, from the pool only if it was never used, and takes no other's requests.
+    OneKey,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 6] = [
+    pub const ALL: [Rule; 7] = [
         Rule::Capacity,
         Rule::StopInUse,
         Rule::DoubleStart,
         Rule::StaleGeneration,
         Rule::Observed,
         Rule::RoutedToNothing,
+        Rule::OneKey,
     ];
 
     /// The label for `forerun_invariant_violations_total{rule}`.
@@ -49,6 +52,7 @@ impl Rule {
             Rule::StaleGeneration => "stale_generation",
             Rule::Observed => "observed",
             Rule::RoutedToNothing => "routed_to_nothing",
+            Rule::OneKey => "one_key",
         }
     }
 }
@@ -69,6 +73,8 @@ struct Known {
     listed: bool,
     /// It is frozen, or ordered to be.
     paused: bool,
+    /// A request was sent there.
+    touched: bool,
     /// When its drain is over, with the first generation of the table that lacked it.
     left: Option<(Time, Generation)>,
     quiesced: Vec<RouterId>,
@@ -136,7 +142,12 @@ impl Invariants {
             Event::RouterLeft(router) => {
                 self.routers.remove(router);
             }
-            Event::Ready { instance, .. } => {
+            Event::Touched { instance, .. } => {
+                if let Some(known) = self.known.get_mut(instance) {
+                    known.touched = true;
+                }
+            }
+            Event::Ready { instance, .. } | Event::Specialised { instance, .. } => {
                 if let Some(known) = self.known.get_mut(instance) {
                     known.ready = true;
                 }
@@ -189,7 +200,9 @@ impl Invariants {
         }
         self.last_started = self.last_started.max(Some(instance));
         let described = self.services.get(&spec.id).map_or(spec.mode, |s| s.0);
-        let mode = self.told.get(&spec.id).copied().unwrap_or(described);
+        // A person speaks of a variant by its parent.
+        let spoken_of = spec.variant.as_ref().map_or(spec.id, |variant| variant.of);
+        let mode = self.told.get(&spoken_of).copied().unwrap_or(described);
         if mode != Mode::Act {
             self.broken(
                 now,
@@ -206,6 +219,7 @@ impl Invariants {
                 stopping: false,
                 listed: false,
                 paused: false,
+                touched: false,
                 left: None,
                 quiesced: Vec::new(),
             },
@@ -228,6 +242,7 @@ impl Invariants {
             stopping: false,
             listed: false,
             paused: false,
+            touched: false,
             left: None,
             quiesced: Vec::new(),
         };
@@ -240,6 +255,46 @@ impl Invariants {
         self.quiet(now, instance, "paused");
         if let Some(known) = self.known.get_mut(&instance) {
             known.paused = true;
+        }
+    }
+
+    /// A generic instance is given to a key: it was never used, and no router knows it any more.
+    pub fn specialise(&mut self, now: Time, order: &StartOrder) {
+        self.generation(now, order.generation, "a specialisation");
+        let (instance, spec) = (order.instance, &order.spec);
+        let Some(known) = self.known.get_mut(&instance) else { return };
+        let quiet = known.left.is_some() && self.routers.iter().all(|r| known.quiesced.contains(r));
+        let known_ready = std::mem::replace(&mut known.ready, false);
+        let was = std::mem::replace(&mut known.spec, Arc::clone(spec));
+        let from_pool = was.variant.is_none() && spec.variant.as_ref().is_some_and(|v| v.of == was.id);
+        let why = match () {
+            () if !from_pool => format!("from {}", was.name),
+            () if known.touched => "after it was used".to_owned(),
+            () if known.listed || !quiet => "before every router said that it is quiet".to_owned(),
+            () if !known_ready || known.stopping => "and is not ready, or ordered to stop".to_owned(),
+            () => {
+                known.left = None;
+                return;
+            }
+        };
+        self.broken(now, Rule::OneKey, format!("{instance} becomes {}'s {why}", spec.name));
+    }
+
+    /// Whether what a table says of an instance is what it is.
+    fn keys_match(&mut self, now: Time, service: ServiceId, route: &ServiceRoute) {
+        for entry in &route.instances {
+            let Some(known) = self.known.get(&entry.instance) else { continue };
+            let is_own = known.spec.id == service;
+            let admits_own = match &known.spec.variant {
+                Some(variant) => entry.access == Access::Only(Variant::access_key(&variant.key)),
+                None => matches!(entry.access, Access::Any | Access::Unclaimed),
+            };
+            if !is_own || !admits_own {
+                let of = &known.spec.name;
+                let what =
+                    format!("{} of {of} is in the table of {service} for {:?}", entry.instance, entry.access);
+                self.broken(now, Rule::OneKey, what);
+            }
         }
     }
 
@@ -341,6 +396,9 @@ impl Invariants {
                     self.broken(now, Rule::RoutedToNothing, what);
                 }
             }
+        }
+        if let Some(route) = route {
+            self.keys_match(now, service, route);
         }
         let drain = self.services.get(&service).map(|s| s.1);
         for instance in self.listed.insert(service, listed.clone()).unwrap_or_default() {
@@ -444,6 +502,57 @@ mod tests {
         assert_eq!(invariants.counts().values().sum::<u64>(), expect.len() as u64);
     }
 
+    /// Gives the one instance to a key of its service, after it has left the table.
+    fn becomes(key: &str, generation: u64) -> StartOrder {
+        let variant = Some(Variant { of: SERVICE, key: key.to_owned() });
+        let id = ServiceId(key.len() as u32);
+        let spec = Arc::new(ServiceSpec { variant, ..ServiceSpec::named(id, format!("s@{key}")) });
+        StartOrder { instance: InstanceId(1), generation: Generation(generation), spec }
+    }
+
+    fn keys_are_kept_apart() {
+        let given = |quiet: bool| {
+            move |i: &mut Invariants| {
+                route(i, 3, &[]);
+                if quiet {
+                    quiesced(i, 3);
+                }
+                i.specialise(Time(2), &becomes("red", 4));
+            }
+        };
+        let touched = Event::Touched { router: RouterId(0), instance: InstanceId(1) };
+        check(given(true), &[]);
+        check(given(false), &[Rule::OneKey]);
+        check(|i| i.specialise(Time(2), &becomes("red", 4)), &[Rule::OneKey]);
+        check(
+            |i| {
+                i.event(&touched);
+                given(true)(i);
+            },
+            &[Rule::OneKey],
+        );
+        let done = Event::Specialised { instance: InstanceId(1), took: Span::ZERO };
+        let given_and_done = |i: &mut Invariants| {
+            given(true)(i);
+            i.event(&done);
+        };
+        // Back in the pool, for another key, or for everybody.
+        check(
+            |i| {
+                given_and_done(i);
+                route(i, 5, &[1]);
+            },
+            &[Rule::OneKey],
+        );
+        check(
+            |i| {
+                given_and_done(i);
+                i.specialise(Time(3), &becomes("blue", 5));
+            },
+            &[Rule::OneKey],
+        );
+    }
+
     #[test]
     fn each_rule_is_broken_by_what_breaks_it_and_by_nothing_else() {
         let drained = Time(1) + Span::from_secs(30);
@@ -470,6 +579,7 @@ mod tests {
         check(leaves(None, drained), &[]);
         check(|i| route(i, 1, &[1]), &[Rule::StaleGeneration]);
         check(|i| route(i, 3, &[1, 7]), &[Rule::RoutedToNothing]);
+        keys_are_kept_apart();
         check(
             |i| {
                 i.event(&Event::Died { instance: InstanceId(1), why: String::new() });

@@ -298,8 +298,9 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             }
             Action::Specialise { instance, generation, spec, .. } => {
                 self.publish();
-                self.invariants.ordered(self.now, *generation, "a specialisation");
-                self.ports.backends.specialise(order(instance, generation, spec));
+                let order = order(instance, generation, spec);
+                self.invariants.specialise(self.now, &order);
+                self.ports.backends.specialise(order);
             }
             Action::AskBusy { instance, generation, spec } => {
                 self.ports.backends.ask_busy(order(instance, generation, spec));
