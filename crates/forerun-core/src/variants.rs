@@ -96,6 +96,12 @@ impl Families {
 }
 
 impl<P: Policy> Core<P> {
+    /// The service that an id stands for to people: a variant's parent, also while the variant's id rests.
+    #[must_use]
+    pub fn elder_of(&self, id: ServiceId) -> ServiceId {
+        self.families.parent_of(id).unwrap_or(id)
+    }
+
     /// A router has met a key: makes its variant, if there may be one more.
     pub(crate) fn key_seen(&mut self, parent: ServiceId, key: &str, actions: &mut Vec<Action>) {
         let now = self.now;

@@ -6,6 +6,7 @@
 mod clock;
 mod disk;
 mod hands;
+mod keys;
 mod publish;
 mod source;
 mod state;
@@ -276,7 +277,8 @@ fn drive(
         if let Event::Service(spec) = event {
             observer.service(spec);
         }
-        observer.event(event, |instance| shell.meter().service_of(instance));
+        let (meter, core) = (shell.meter(), shell.core());
+        observer.event(event, |instance| meter.service_of(instance), |service| core.elder_of(service));
         shell.handle(event);
     };
     while !shell.finished() {

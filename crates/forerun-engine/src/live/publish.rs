@@ -1,5 +1,6 @@
 //! The view of the core that the outside may read: made by the engine's thread, swapped in whole.
 
+use super::keys;
 use crate::invariants::Rule;
 use crate::meter::ServiceTotals;
 use crate::ports::{Backends, Clock, Disk, Routers};
@@ -19,7 +20,10 @@ const SHARE: u32 = 50;
 #[derive(Clone, Debug)]
 pub struct View {
     pub at: Time,
+    /// Those that are variants of none, with what their variants have counted in.
     pub services: Vec<ServiceStatus>,
+    /// Variants, by their parents.
+    pub keys: BTreeMap<ServiceId, Vec<ServiceStatus>>,
     pub site: SiteStatus,
     pub totals: BTreeMap<ServiceId, ServiceTotals>,
     pub journal: JournalState,
@@ -67,11 +71,13 @@ impl Publisher {
         shell: &Shell<C, D, B, R>,
     ) {
         let began = Instant::now();
+        let (services, keys) = keys::gathered(shell.core().services());
         let view = View {
             at: shell.now(),
-            services: shell.core().services().collect(),
+            services,
+            keys,
             site: shell.core().site_status(),
-            totals: shell.meter().totals(shell.now()),
+            totals: keys::totals(shell.meter().totals(shell.now()), |id| shell.core().elder_of(id)),
             journal: shell.journal().clone(),
             violations: shell.invariants().counts().clone(),
         };

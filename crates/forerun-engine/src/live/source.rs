@@ -34,12 +34,23 @@ impl Observer {
         self.names.insert(spec.id, (spec.name.clone(), spec.backend.clone()));
     }
 
-    /// `service_of` tells whose an instance is.
-    pub(super) fn event(&self, event: &Event, service_of: impl Fn(InstanceId) -> Option<ServiceId>) {
+    /// `service_of` tells whose an instance is, and `elder` by which service's name a service goes.
+    pub(super) fn event(
+        &self,
+        event: &Event,
+        service_of: impl Fn(InstanceId) -> Option<ServiceId>,
+        elder: impl Fn(ServiceId) -> ServiceId,
+    ) {
+        let name_of = |service| self.names.get(&elder(service));
+        let started = |instance, kind, took| {
+            if let Some((name, backend)) = service_of(instance).and_then(name_of) {
+                self.metrics.instance_started(name, backend, kind, took);
+            }
+        };
         match event {
             Event::Traffic(traffic) => {
                 for done in &traffic.finished {
-                    if let Some((name, _)) = self.names.get(&done.service) {
+                    if let Some((name, _)) = name_of(done.service) {
                         self.metrics.request_duration(name, SITE, done.duration);
                         if done.held > Span::ZERO {
                             self.metrics.hold_duration(name, SITE, done.held);
@@ -49,19 +60,13 @@ impl Observer {
                 self.metrics.records_lost(traffic.lost);
             }
             Event::Ready { instance, took, .. } => {
-                if let Some((name, backend)) = service_of(*instance).and_then(|s| self.names.get(&s)) {
-                    self.metrics.instance_started(name, backend, "cold", *took);
-                }
+                started(*instance, "cold", *took);
             }
             Event::Resumed { instance, took } => {
-                if let Some((name, backend)) = service_of(*instance).and_then(|s| self.names.get(&s)) {
-                    self.metrics.instance_started(name, backend, "resume", *took);
-                }
+                started(*instance, "resume", *took);
             }
             Event::Specialised { instance, took } => {
-                if let Some((name, backend)) = service_of(*instance).and_then(|s| self.names.get(&s)) {
-                    self.metrics.instance_started(name, backend, "specialise", *took);
-                }
+                started(*instance, "specialise", *took);
             }
             _ => {}
         }
