@@ -4,7 +4,9 @@
 //! The live router and the lab call the same functions, so that a modelled world picks as the real one does. Load
 //! and randomness are arguments.
 //!
-//! Absent on purpose: IO, clocks, async, locks, and any memory of requests; counters belong to the caller.
+//! [`Queue`] is one service at one router, with its counters and those who wait; the caller owns it.
+//!
+//! Absent on purpose: IO, clocks, async and locks.
 
 mod budget;
 mod classify;
@@ -13,6 +15,8 @@ mod hold;
 mod key;
 mod network;
 mod pick;
+mod queue;
+mod slots;
 mod template;
 mod wake;
 
@@ -23,5 +27,7 @@ pub use hold::{HoldRefusal, admit_hold};
 pub use key::request_key;
 pub use network::{Network, NotANetwork};
 pub use pick::{LoadView, Pick, admits, pick};
+pub use queue::{Admission, Asking, Effects, Granted, Hold, Queue, Refusal, Seat, Turn};
+pub use slots::Link;
 pub use template::{SEGMENT_PLACEHOLDER, TemplateGuard, action_template};
 pub use wake::{BOT_ENDINGS, Caller, Nobody, PROBE_AGENTS, PROBE_PATHS, WakeFilter};

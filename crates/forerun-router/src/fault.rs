@@ -18,7 +18,7 @@
 use crate::body::ReplyBody;
 use crate::page::{Condition, Shown};
 use bytes::Bytes;
-use forerun_route::HoldRefusal;
+use forerun_route::{HoldRefusal, Refusal};
 use forerun_types::{ServiceSpec, Span, Unavailable};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
@@ -85,6 +85,16 @@ impl Fault {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let log = Vec::new();
         Self { status, source: Source::Internal, reason, sentence, log, retry_after: Some(retry_after) }
+    }
+
+    /// What the queue says to a request that gets no instance.
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Gone => Self::service_gone(),
+            Refusal::Closing => Self::shutting_down(),
+            Refusal::Unavailable { spec, why } => Self::unavailable(&spec, &why),
+            Refusal::Hold { spec, limit } => Self::hold(&spec.name, &limit),
+        }
     }
 
     pub(crate) fn hold(service: &str, refusal: &HoldRefusal) -> Self {

@@ -32,7 +32,6 @@ mod revival;
 mod server;
 mod service;
 mod settings;
-mod state;
 mod stats;
 mod stay;
 mod table;

@@ -167,6 +167,7 @@ impl Asked {
             bytes: headers::head_bytes(request) + body,
             arrived: visit.arrived(),
             again: self.again,
+            key: None,
         }
     }
 

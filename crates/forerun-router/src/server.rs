@@ -3,7 +3,6 @@
 use crate::batch::Batch;
 use crate::core::Core;
 use crate::door;
-use crate::fault::Fault;
 use crate::io::{Client, ClientIo};
 use crate::settings::{Listen, RouterError, RouterSettings};
 use crate::stats::{RouterStats, Totals};
@@ -167,9 +166,8 @@ impl RouterHandle {
         self.enter(Phase::Draining);
         let all = || self.permits.acquire_many(self.connections_max);
         if tokio::time::timeout(drain.into(), all()).await.is_err() {
-            let fault = Fault::shutting_down();
             for service in table::services(&self.core) {
-                service.refuse_all(&self.core, &fault, self.core.now());
+                service.refuse_all(&self.core, self.core.now());
             }
             let _ = tokio::time::timeout(LAST_WORDS, all()).await;
             self.enter(Phase::Abort);

@@ -183,7 +183,7 @@ impl Publisher {
         let service = match &before {
             Some(entry) if is_same => return Arc::clone(entry),
             Some(entry) => Arc::clone(&entry.service),
-            None => Arc::new(Service::new(route.spec.id)),
+            None => Arc::new(Service::new(core, route.spec.id)),
         };
         service.set_route(core, Some(Arc::clone(route)), generation, now);
         Arc::new(Entry::new(Arc::clone(&route.spec), service))

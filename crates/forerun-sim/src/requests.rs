@@ -1,8 +1,8 @@
 //! Requests on their way: through routers, to instances, and back; and what routers and engine tell each other.
 
 use crate::faults::Fault;
-use crate::router::Did;
-use crate::world::{BEGAN, Place, What, World};
+use crate::router::{Did, Door};
+use crate::world::{Place, What, World};
 use forerun_types::{Event, InstanceId, RouteTable, ServiceId, Span, UserKey};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -49,12 +49,12 @@ impl World {
         let now = self.clock.now(self.now);
         let router = &mut self.sites[what.router].router;
         match place {
-            Place::Held => router.abandon(request, what.service, &mut did),
+            Place::Held => router.abandon(request, what.service, now, &mut did),
             Place::At(instance) => {
                 if let Some(process) = self.backend.processes.get_mut(&instance) {
                     process.requests.remove(&request);
                 }
-                router.release(what.service, instance, None, now, &mut did);
+                router.release(request, what.service, None, now, &mut did);
             }
             Place::Coming | Place::Done(_) => return,
         }
@@ -68,7 +68,8 @@ impl World {
             return;
         }
         let mut did = Vec::new();
-        self.sites[what.router].router.abandon(request, what.service, &mut did);
+        let now = self.clock.now(self.now);
+        self.sites[what.router].router.abandon(request, what.service, now, &mut did);
         self.answer(request, "held too long");
         self.apply(what.router, did);
     }
@@ -84,22 +85,22 @@ impl World {
         let now = self.clock.now(self.now);
         let mut did = Vec::new();
         let router = &mut self.sites[what.router].router;
-        router.release(what.service, instance, Some(what.takes), now, &mut did);
+        router.release(request, what.service, Some(what.takes), now, &mut did);
         self.apply(what.router, did);
     }
 
     /// Looks whether an instance that took no connection does by now.
-    pub(crate) fn probe(&mut self, site: usize, service: ServiceId, instance: InstanceId) {
-        if !self.sites[site].router.shuns(service, instance) {
+    pub(crate) fn probe(&mut self, site: usize, service: ServiceId, instance: InstanceId, door: Arc<Door>) {
+        if !self.sites[site].router.shuns(service, instance, &door) {
             return;
         }
         if self.backend.processes.get(&instance).is_some_and(|p| p.accepts) {
             let mut did = Vec::new();
             let now = self.clock.now(self.now);
-            self.sites[site].router.welcome(service, instance, now, &mut did);
+            self.sites[site].router.welcome(service, instance, &door, now, &mut did);
             self.apply(site, did);
         } else {
-            self.after(Span::from_secs(1), What::Probe(site, service, instance));
+            self.after(Span::from_secs(1), What::Probe(site, service, instance, door));
         }
     }
 
@@ -110,11 +111,9 @@ impl World {
             match did {
                 Did::Told(event) => self.send_up(site, event),
                 Did::Refused { request, why } => self.answer(request, why),
-                Did::Held { request } => {
+                Did::Held { request, patience } => {
                     self.requests[request as usize].1 = Place::Held;
-                    let (what, _) = self.requests[request as usize];
-                    let timeout = self.setting.services[what.service.0 as usize].hold.timeout;
-                    self.at(BEGAN + what.at + timeout, What::HoldTimeout(request));
+                    self.after(patience, What::HoldTimeout(request));
                     self.story.line(self.now, || format!("request {request} is held"));
                 }
                 Did::Sent { request, instance } => self.sent(site, request, instance, &mut open),
@@ -135,9 +134,8 @@ impl World {
         self.story.line(self.now, || format!("request {request}: {instance} takes no connection"));
         let mut did = Vec::new();
         let router = &mut self.sites[site].router;
-        router.put_back(request, what.service, instance, UserKey(what.user), now, &mut did);
-        if router.shuns(what.service, instance) {
-            self.after(Span::from_millis(100), What::Probe(site, what.service, instance));
+        if let Some(door) = router.put_back(request, what.service, now, &mut did) {
+            self.after(Span::from_millis(100), What::Probe(site, what.service, instance, door));
         }
         for did in did.into_iter().rev() {
             open.push_front(did);

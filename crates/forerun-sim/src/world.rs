@@ -5,7 +5,7 @@ use crate::checks::Checks;
 use crate::faults::{Fault, Faults};
 use crate::ports::{Given, Orders, SimBackends, SimClock, SimDisk, SimRouters};
 use crate::random::Random;
-use crate::router::Router;
+use crate::router::{Door, Router};
 use crate::scenario::{Request, Scenario, Setting};
 use crate::{lives, story::Story};
 use forerun_core::Canary;
@@ -31,7 +31,7 @@ pub(crate) enum What {
     GiveUp(u32),
     HoldTimeout(u32),
     Finish(u32, InstanceId),
-    Probe(usize, ServiceId, InstanceId),
+    Probe(usize, ServiceId, InstanceId, Arc<Door>),
     Up(usize, u32, Event),
     Batch(usize),
     Table(usize, u32, Arc<RouteTable>),
@@ -283,7 +283,7 @@ impl World {
             What::GiveUp(request) => self.give_up(request),
             What::HoldTimeout(request) => self.hold_timeout(request),
             What::Finish(request, instance) => self.finish(request, instance),
-            What::Probe(site, service, instance) => self.probe(site, service, instance),
+            What::Probe(site, service, instance, door) => self.probe(site, service, instance, door),
             What::Up(site, epoch, event) => self.up(site, epoch, event),
             What::Batch(site) => self.batch(site),
             What::Table(site, epoch, table) => self.table_arrives(site, epoch, &table),
@@ -433,7 +433,7 @@ impl World {
             self.answer(request, "reset");
             let mut did = Vec::new();
             let now = self.clock.now(self.now);
-            self.sites[what.router].router.release(what.service, instance, None, now, &mut did);
+            self.sites[what.router].router.release(request, what.service, None, now, &mut did);
             self.apply(what.router, did);
         }
     }

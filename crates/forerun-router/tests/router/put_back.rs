@@ -3,6 +3,7 @@
 use crate::world::{Instance, Mortal, World, entry, eventually, ok, spec};
 use forerun_router::Outcome;
 use forerun_types::{Event, HoldLimits, ServiceSpec, Span};
+use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -20,9 +21,13 @@ fn holding(concurrency: u32, requests_max: u32, timeout: Span) -> Arc<ServiceSpe
     })
 }
 
-/// An address at which nobody listens any more.
+/// An address at which nobody listens, and which stays taken, so that no other test is given it.
 fn dead() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address")
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bind");
+    let address = socket.local_addr().expect("address").as_socket().expect("an internet address");
+    std::mem::forget(socket);
+    address
 }
 
 /// Says the request's line and body.
@@ -190,7 +195,7 @@ fn two_returns_are_all() {
 fn an_instance_that_listens_again_is_used_again_without_a_new_table() {
     let world = World::new();
     let shop = holding(1, 10, LONG);
-    let address = dead();
+    let address = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address");
     world.publish(&[entry(&shop, &[(1, address)])]);
     let mut client = world.client();
     client.send(POST);

@@ -30,7 +30,9 @@ fn probes_bots_and_prefetches_neither_wake_nor_count() {
         let told = world.told();
         let counted = told.iter().any(|e| match e {
             Event::Traffic(t) => {
-                !t.activities.is_empty() || !t.finished.is_empty() || !t.instances.is_empty()
+                // An instance that is new here is told as empty.
+                let used = |i: &forerun_types::InstanceLoad| i.in_flight > 0 || i.last_used.0 > 0;
+                !t.activities.is_empty() || !t.finished.is_empty() || t.instances.iter().any(used)
             }
             Event::Waiting { .. } => true,
             _ => false,
