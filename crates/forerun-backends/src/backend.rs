@@ -62,6 +62,8 @@ pub enum SetupError {
     Reaper { command: String, source: io::Error },
     #[error("ports {low}-{high} are not a range of ports above 1023")]
     Ports { low: u16, high: u16 },
+    #[error("{why}")]
+    Engine { why: String },
     #[error("cannot set up the {what}: {source}")]
     System { what: &'static str, source: io::Error },
 }

@@ -19,4 +19,6 @@ pub mod process;
 mod waited;
 
 pub use backend::{Backend, Capabilities, OrderError, SetupError, Sink, StartOrder, StopOrder};
+#[cfg(feature = "docker")]
+pub use docker::{DockerBackend, DockerSettings};
 pub use process::{ProcessBackend, ProcessSettings, launcher_main, reaper_main};

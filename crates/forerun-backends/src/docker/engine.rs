@@ -5,19 +5,20 @@ use bollard::container::LogOutput;
 use bollard::exec::StartExecResults;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStatsResponse, ContainerSummary, CreateImageInfo,
-    EventMessage, ExecConfig, ImageInspect,
+    EndpointSettings, EventMessage, ExecConfig, ImageInspect, NetworkConnectRequest,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
     KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StatsOptionsBuilder, StopContainerOptionsBuilder,
-    UploadToContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StatsOptionsBuilder,
+    StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bollard::{ClientVersion, Docker};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ impl EngineError {
 pub(super) struct Engine {
     docker: Docker,
     pub(super) place: Place,
+    /// The address of the machine that it is on.
+    pub(super) machine: IpAddr,
     /// `20.10.24`
     pub(super) version: String,
     /// The API version that both sides speak.
@@ -116,6 +119,7 @@ impl Engine {
         Ok(Self {
             docker: docker.with_request_modifier(move |request| versioned(request, &prefix)),
             place: place.clone(),
+            machine: machine(place).await?,
             version: asked.version.unwrap_or_default(),
             api: format!("{}.{}", agreed.0, agreed.1),
             api_min: lowest,
@@ -172,6 +176,11 @@ impl Engine {
     pub(super) async fn kill(&self, id: &str) -> Result<(), EngineError> {
         let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
         self.call("kill a container", LOOK, self.docker.kill_container(id, Some(options))).await
+    }
+
+    pub(super) async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
+        let options = RenameContainerOptionsBuilder::default().name(name).build();
+        self.call("rename a container", LOOK, self.docker.rename_container(id, options)).await
     }
 
     pub(super) async fn pause(&self, id: &str) -> Result<(), EngineError> {
@@ -269,6 +278,17 @@ impl Engine {
         .await
     }
 
+    /// Into one more network, before it is started.
+    pub(super) async fn join(
+        &self,
+        id: &str,
+        network: &str,
+        endpoint: EndpointSettings,
+    ) -> Result<(), EngineError> {
+        let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: Some(endpoint) };
+        self.call("join a network", LOOK, self.docker.connect_network(network, request)).await
+    }
+
     pub(super) async fn image(&self, name: &str) -> Result<ImageInspect, EngineError> {
         self.call("describe an image", LOOK, self.docker.inspect_image(name)).await
     }
@@ -309,6 +329,19 @@ impl Engine {
     pub(super) fn failed(&self, what: &'static str, error: &bollard::errors::Error) -> EngineError {
         failed(&self.place, what, Duration::ZERO, error)
     }
+}
+
+/// The address of the machine that an engine is on.
+async fn machine(place: &Place) -> Result<IpAddr, EngineError> {
+    let Some(name) = place.machine() else { return Ok(Ipv4Addr::LOCALHOST.into()) };
+    if let Ok(ip) = name.parse() {
+        return Ok(ip);
+    }
+    let unknown = |why: String| EngineError::Unreachable { host: place.host.clone(), why };
+    let found = tokio::time::timeout(LOOK, tokio::net::lookup_host((name, 0))).await;
+    let found = found.map_err(|_| unknown("its name was not resolved in time".to_owned()))?;
+    let mut found = found.map_err(|error| unknown(error.to_string()))?;
+    found.next().map(|at| at.ip()).ok_or_else(|| unknown("its name has no address".to_owned()))
 }
 
 /// What an engine tells bit by bit.

@@ -35,6 +35,8 @@ pub use cgroup::{CgroupReport, cgroup_report};
 pub use launch::launcher_main;
 pub use reaper::reaper_main;
 pub(crate) use sys::{end_at_end_signals, ignore_end_signals, on_term};
+#[cfg(feature = "docker")]
+pub(crate) use why::{signal_name, with_lines};
 
 use crate::errands::Errands;
 use crate::ledger::{Ledger, StartVerdict, StopVerdict};

@@ -19,14 +19,15 @@ pub(super) fn ended(status: ExitStatus, tail: &Tail) -> String {
     with_lines(how, tail)
 }
 
-pub(super) fn with_lines(what: String, tail: &Tail) -> String {
+pub(crate) fn with_lines(what: String, tail: &Tail) -> String {
     match tail.summary() {
         lines if lines.is_empty() => format!("{what}; it printed nothing"),
         lines => format!("{what}; last lines: {lines}"),
     }
 }
 
-fn signal_name(signal: i32) -> String {
+/// `SIGSEGV` for 11.
+pub(crate) fn signal_name(signal: i32) -> String {
     let name = match signal {
         libc::SIGHUP => "SIGHUP",
         libc::SIGINT => "SIGINT",
