@@ -5,13 +5,13 @@ use super::clone;
 use super::end::{Ended, has_ended};
 use super::engine::{Engine, EngineError};
 use super::image::Pull;
-use super::life::{Held, Life, PATIENCE};
+use super::life::{Held, Life, PATIENCE, ordered_to_stop};
 use super::make::{self, Recipe};
 use super::owner::instance_of;
 use super::ready::Waited;
 use crate::hooks;
 use bollard::models::ContainerInspectResponse;
-use forerun_types::{Container, Event, Launch, Readiness, Span};
+use forerun_types::{Container, Event, Launch, Readiness};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ const GRACE_OWN: Duration = Duration::from_secs(10);
 const GRACE_MADE: Duration = Duration::from_secs(1);
 /// For cleaning up after a start that failed; what is left then goes when the engine is looked at anew.
 const CLEANING: Duration = Duration::from_secs(20);
+
+const LATE: &str = "not ready after";
 
 /// Why a start came to nothing.
 #[derive(Debug)]
@@ -53,7 +55,21 @@ struct Got {
 /// Starts an instance's container and waits until it is ready.
 pub(super) async fn up(life: &mut Life, ordered: Instant) -> Result<(Held, SocketAddr), Fall> {
     check(life).map_err(Fall::Failed)?;
-    let until = ordered + Duration::from(life.spec.start_timeout).min(Duration::from_secs(365 * 86_400));
+    let timeout = life.spec.start_timeout;
+    let until = ordered + Duration::from(timeout).min(Duration::from_secs(365 * 86_400));
+    let fall = match up_until(life, until).await {
+        Ok(up) => return Ok(up),
+        Err(fall) => fall,
+    };
+    Err(match fall {
+        Fall::Failed(why) if Instant::now() >= until && !why.starts_with(LATE) => {
+            Fall::Failed(format!("{LATE} {timeout}: {why}"))
+        }
+        fall => fall,
+    })
+}
+
+async fn up_until(life: &mut Life, until: Instant) -> Result<(Held, SocketAddr), Fall> {
     let got = get(life, until).await?;
     let turned = turn(life, until).await;
     let started = match turned {
@@ -64,7 +80,7 @@ pub(super) async fn up(life: &mut Life, ordered: Instant) -> Result<(Held, Socke
         Ok(held) => held,
         Err(fall) => return Err(fail_unready(life, &got, fall).await),
     };
-    match wait(life, &held, ordered, until).await {
+    match wait(life, &held, until).await {
         Ok(address) => Ok((held, address)),
         Err(fall) => Err(fail(life, &held, fall).await),
     }
@@ -154,10 +170,10 @@ async fn pull(life: &mut Life, image: &str, until: Instant) -> Result<(), Fall> 
             changed = pull.changed() => if changed.is_err() {
                 return Err(Fall::Failed(format!("cannot pull `{image}`: it was given up")));
             },
-            _ = life.stop.wait_for(Option::is_some) => return Err(Fall::Stopped),
+            () = ordered_to_stop(&mut life.stop) => return Err(Fall::Stopped),
             () = sleep_until(until.into()) => {
                 let after = life.spec.start_timeout;
-                return Err(Fall::Failed(format!("not ready after {after}: still {what}; the pull goes on")));
+                return Err(Fall::Failed(format!("{LATE} {after}: still {what}; the pull goes on")));
             }
         }
     }
@@ -224,11 +240,11 @@ async fn turn(life: &mut Life, until: Instant) -> Result<tokio::sync::OwnedSemap
     let turns = Arc::clone(&life.keeper.turns);
     tokio::select! {
         biased;
-        _ = life.stop.wait_for(Option::is_some) => Err(Fall::Stopped),
+        () = ordered_to_stop(&mut life.stop) => Err(Fall::Stopped),
         turn = timeout_at(until.into(), turns.acquire_owned()) => match turn {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(Fall::Failed(format!(
-                "not ready after {}: the engine was busy with other starts",
+                "{LATE} {}: the engine was busy with other starts",
                 life.spec.start_timeout
             ))),
         },
@@ -245,12 +261,17 @@ async fn start(life: &Life, got: &Got, until: Instant) -> Result<Held, Fall> {
     let found = link.insist(until, async |engine| engine.inspect(&got.id).await).await?;
     let engine = link.engine(until).await?;
     let started_at = found.state.as_ref().and_then(|state| state.started_at.clone()).unwrap_or_default();
+    if has_ended(&found, &started_at) {
+        let saw_oom = life.keeper.books.borrow().saw_oom(&got.id);
+        let ended = Ended::of(&engine, &got.id, saw_oom).await?;
+        return Err(ended_early(life, &ended, SocketAddr::from(([0, 0, 0, 0], 0))));
+    }
     let waited = Waited::new(&engine, &found, &life.spec).await.map_err(Fall::Failed)?;
     Ok(Held { id: got.id.clone(), own: got.own, started_at, waited, paused: false })
 }
 
 /// Waits until it is ready, ends, is ordered to stop, or its time is over.
-async fn wait(life: &mut Life, held: &Held, ordered: Instant, until: Instant) -> Result<SocketAddr, Fall> {
+async fn wait(life: &mut Life, held: &Held, until: Instant) -> Result<SocketAddr, Fall> {
     let keeper = Rc::clone(&life.keeper);
     let (instance, spec) = (life.instance, Arc::clone(&life.spec));
     let look = Rc::clone(&life.look);
@@ -268,7 +289,7 @@ async fn wait(life: &mut Life, held: &Held, ordered: Instant, until: Instant) ->
     loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(Option::is_some) => return Err(Fall::Stopped),
+            () = ordered_to_stop(&mut stop) => return Err(Fall::Stopped),
             address = &mut ready => return address.map_err(Fall::Failed),
             () = look.notified() => {
                 if let Some(fall) = early_end(life, held).await {
@@ -279,8 +300,7 @@ async fn wait(life: &mut Life, held: &Held, ordered: Instant, until: Instant) ->
                 keeper.tell(change.refused(instance, "it is starting"));
             }
             () = sleep_until(until.into()) => {
-                let after = Span::from(until.saturating_duration_since(ordered));
-                return Err(Fall::Failed(format!("not ready after {after}")));
+                return Err(Fall::Failed(format!("{LATE} {}", life.spec.start_timeout)));
             }
         }
     }
@@ -310,10 +330,16 @@ async fn early_end(life: &Life, held: &Held) -> Option<Fall> {
     }
     let saw_oom = life.keeper.books.borrow().saw_oom(&held.id);
     let ended = Ended::of(&engine, &held.id, saw_oom).await.ok()?;
-    if life.spec.unrouted && ended.is_completed() {
-        return Some(Fall::Completed(held.waited.first_place()));
+    Some(ended_early(life, &ended, held.waited.first_place()))
+}
+
+/// What is there to be done once has nothing to be ready for.
+fn ended_early(life: &Life, ended: &Ended, address: SocketAddr) -> Fall {
+    let once = life.spec.unrouted || life.spec.ready == Readiness::None;
+    match once && ended.is_completed() {
+        true => Fall::Completed(address),
+        false => Fall::Ended(format!("ended before it was ready: {}", ended.sentence())),
     }
-    Some(Fall::Ended(format!("ended before it was ready: {}", ended.sentence())))
 }
 
 /// Cleans up after a container that did not become ready; what it printed is part of the reason.
@@ -342,7 +368,11 @@ async fn fail(life: &mut Life, held: &Held, fall: Fall) -> Fall {
 
 /// Cleans up after a container that could not even be started.
 async fn fail_unready(life: &Life, got: &Got, fall: Fall) -> Fall {
-    clean(life, got).await;
+    match fall {
+        Fall::Ended(_) | Fall::Completed(_) if !got.own => life.keeper.remove(got.id.clone()),
+        Fall::Ended(_) | Fall::Completed(_) => {}
+        _ => clean(life, got).await,
+    }
     fall
 }
 

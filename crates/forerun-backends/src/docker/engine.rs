@@ -127,13 +127,14 @@ impl Engine {
         })
     }
 
-    async fn call<T>(
+    /// Boxed, since what bollard has in its hands while it waits is large.
+    fn call<T>(
         &self,
         what: &'static str,
         deadline: Duration,
         call: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, EngineError> {
-        within(&self.place, what, deadline, call).await
+    ) -> impl Future<Output = Result<T, EngineError>> {
+        within(&self.place, what, deadline, Box::pin(call))
     }
 
     pub(super) async fn ping(&self) -> Result<(), EngineError> {

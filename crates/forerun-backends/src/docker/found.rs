@@ -47,13 +47,17 @@ pub(super) async fn look(keeper: &Rc<Keeper>, engine: &Engine) -> Result<(), Eng
         .iter()
         .filter(|(_, there)| !**there)
         .for_each(|(service, _)| own_state(keeper, *service, false));
+    settle(keeper, &there);
+    images(keeper, engine).await
+}
+
+/// What is known without being there goes.
+fn settle(keeper: &Keeper, there: &HashSet<String>) {
     let mut books = keeper.books.borrow_mut();
     // Each instance looks for itself whether its container is still what it was.
     books.runs.values().for_each(|run| run.look.notify_one());
     let lost: Vec<String> = books.found.keys().filter(|id| !there.contains(*id)).cloned().collect();
     lost.iter().for_each(|id| books.unfind(id));
-    drop(books);
-    images(keeper, engine).await
 }
 
 async fn images(keeper: &Keeper, engine: &Engine) -> Result<(), EngineError> {

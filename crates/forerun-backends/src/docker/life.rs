@@ -135,7 +135,7 @@ impl Life {
             let mut stop = self.stop.clone();
             tokio::select! {
                 biased;
-                _ = stop.wait_for(Option::is_some) => {
+                () = ordered_to_stop(&mut stop) => {
                     drop(pending);
                     self.halt(&held).await;
                     self.let_go(&held, false);
@@ -302,6 +302,13 @@ impl Life {
             }
         }
     }
+}
+
+/// Until a stop is ordered. What the wait lends must be given back before anything else is waited for: the next order
+/// could not be told.
+pub(super) async fn ordered_to_stop(stop: &mut watch::Receiver<Option<Duration>>) {
+    // The sender lives as long as the instance.
+    let _ = stop.wait_for(Option::is_some).await;
 }
 
 /// That time; never, without one.

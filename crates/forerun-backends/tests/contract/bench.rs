@@ -14,6 +14,26 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a backend is made and what it is to run.
 pub(crate) trait World: Sync {
+    /// Whether what it needs is there; says so loudly if not.
+    fn available(&self) -> bool {
+        true
+    }
+    /// How many instances start at once: a hundred where nothing is slower than a process.
+    fn many(&self) -> usize {
+        100
+    }
+    /// Less than anybody waits for an instance, and enough for one to begin.
+    fn short(&self) -> Span {
+        Span::from_millis(700)
+    }
+    /// Whether an instance's port can be taken by somebody else.
+    fn shares_ports(&self) -> bool {
+        true
+    }
+    /// Whether services have working folders of the machine's.
+    fn has_folders(&self) -> bool {
+        true
+    }
     /// A fresh backend. With `limit_memory` it enforces `resources.memory_bytes`, if it can.
     fn backend(&self, sink: Sink, limit_memory: bool) -> Box<dyn Backend>;
     /// A service that runs the fixture with these flags.

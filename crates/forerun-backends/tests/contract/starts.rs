@@ -1,7 +1,7 @@
 //! From the order to start to `Ready` or `StartFailed`.
 
 use super::bench::{Bench, PATIENCE, World, get};
-use forerun_types::{Event, Launch, Readiness, ServiceSpec, Span};
+use forerun_types::{Container, Event, Launch, Readiness, ServiceSpec, Span};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -58,10 +58,10 @@ pub(crate) fn gets_port_and_env(world: &dyn World) {
     let Event::Ready { address, .. } = bench.next(instance) else { panic!("not ready") };
     assert!(get(address, "/").contains(&bench.tag));
     let (_, other) = bench.ready(&[]);
-    assert_ne!(address.port(), other.port());
+    assert_ne!(address, other);
     let bench = Bench::new(world, "env");
     let mut spec = bench.spec(&[]);
-    if let Launch::Process { env, .. } = &mut spec.launch {
+    if let Launch::Process { env, .. } | Launch::Container(Container { env, .. }) = &mut spec.launch {
         env.insert("PORT".to_owned(), "not a port {port}".to_owned());
         bench.fails(spec, &["no --port and no PORT", "exit code 2"]);
     }
@@ -93,21 +93,20 @@ pub(crate) fn waits_for_a_line(world: &dyn World) {
     let bench = Bench::new(world, "other-line");
     let spec = bench.spec(&["--log", "something else"]);
     let ready = Readiness::Log { text: "now serving".to_owned() };
-    let start_timeout = Span::from_millis(500);
-    bench.fails(ServiceSpec { ready, start_timeout, ..spec }, &["not ready after 500ms", "something else"]);
+    let start_timeout = world.short();
+    let late = format!("not ready after {start_timeout}");
+    bench.fails(ServiceSpec { ready, start_timeout, ..spec }, &[&late, "something else"]);
 }
 
 pub(crate) fn never_ready(world: &dyn World) {
     let bench = Bench::new(world, "never");
-    let start_timeout = Span::from_millis(700);
+    let start_timeout = world.short();
+    let late = format!("not ready after {start_timeout}");
     let began = Instant::now();
     let spec = bench.spec(&["--no-listen", "--say", "thinking it over", "--grandchild", "--ignore-term"]);
-    bench.fails(
-        ServiceSpec { start_timeout, ..spec },
-        &["not ready after 700ms", "last lines: thinking it over"],
-    );
+    bench.fails(ServiceSpec { start_timeout, ..spec }, &[&late, "last lines: thinking it over"]);
     let spec = ServiceSpec { ready: http("/status?code=500"), start_timeout, ..bench.spec(&[]) };
-    bench.fails(spec, &["not ready after 700ms", "it printed nothing"]);
+    bench.fails(spec, &[&late, "it printed nothing"]);
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(bench.backend().running(), []);
 }
@@ -134,6 +133,9 @@ pub(crate) fn command_not_found(world: &dyn World) {
 }
 
 pub(crate) fn folder_missing(world: &dyn World) {
+    if !world.has_folders() {
+        return;
+    }
     let bench = Bench::new(world, "folder");
     bench.fails(world.without_folder(), &["the working folder `/nowhere/at/all` does not exist"]);
 }
@@ -148,6 +150,9 @@ pub(crate) fn nothing_to_run(world: &dyn World) {
 }
 
 pub(crate) fn taken_port(world: &dyn World) {
+    if !world.shares_ports() {
+        return;
+    }
     let bench = Bench::new(world, "taken");
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = holder.local_addr().unwrap().port().to_string();
@@ -164,16 +169,17 @@ pub(crate) fn chatty(world: &dyn World) {
 
 pub(crate) fn a_hundred_at_once(world: &dyn World) {
     let bench = Bench::new(world, "hundred");
-    let instances: Vec<_> = (0..100).map(|_| bench.start(bench.spec(&["--start-delay", "100"]))).collect();
+    let instances: Vec<_> =
+        (0..world.many()).map(|_| bench.start(bench.spec(&["--start-delay", "100"]))).collect();
     assert_eq!(bench.backend().running(), instances);
-    let mut ports = HashSet::new();
+    let mut addresses = HashSet::new();
     for instance in &instances {
         match bench.next(*instance) {
-            Event::Ready { address, .. } => assert!(ports.insert(address.port()), "{address} twice"),
+            Event::Ready { address, .. } => assert!(addresses.insert(address), "{address} twice"),
             other => panic!("{other:?} instead of Ready"),
         }
     }
-    bench.has_processes(100);
+    bench.has_processes(world.many());
     bench.backend().shutdown(Span::from_secs(10));
     instances.iter().for_each(|instance| bench.stopped(*instance));
     bench.nothing_left();
