@@ -28,6 +28,14 @@ impl AnyPolicy {
         }
     }
 
+    /// What a core costs, as thousandths of a GB of memory over the same time. Policies without prices go without.
+    pub fn set_core_price(&mut self, milli_gb: u64) {
+        match self {
+            Self::Forerun(policy) => policy.set_core_price(milli_gb),
+            Self::KeepAlive(_) => {}
+        }
+    }
+
     fn inner(&mut self) -> &mut dyn Policy {
         match self {
             Self::Forerun(policy) => policy.as_mut(),

@@ -27,9 +27,9 @@ impl Bounds {
         order.and_then(|order| order.instances).unwrap_or_else(|| spec.min.max(scheduled).min(spec.max))
     }
 
-    /// A person asked for none.
-    pub(crate) fn held_at_none(&self, now: Time) -> bool {
-        self.order.is_some_and(|order| order.holds_at(now) && order.instances == Some(0))
+    /// The number that a person asked for, while that holds.
+    pub(crate) fn word(&self, now: Time) -> Option<u32> {
+        self.order.filter(|order| order.holds_at(now)).and_then(|order| order.instances)
     }
 
     /// Local time is this far ahead of UTC from now on; what the schedules say is asked anew.

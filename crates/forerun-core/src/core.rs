@@ -1,10 +1,12 @@
 //! The state of the core and its one door.
 
 use crate::bounds::Bounds;
+use crate::busy::Asked;
 use crate::canary::Canary;
 use crate::demand::Demand;
+use crate::depends::Links;
 use crate::hand::{Told, WakeBy};
-use crate::policy::{LevelValue, Policy, View};
+use crate::policy::{LevelValue, Policy};
 use crate::room::Room;
 use crate::variants::Families;
 use forerun_types::{
@@ -26,6 +28,8 @@ const DUE_SPARE: usize = 1_024;
 const IDS_SINCE: Time = Time(1_577_836_800_000_000);
 /// A life's first instance id is beyond one a 16 microseconds since then. Nothing can start instances as fast as that.
 const IDS_SHIFT: u32 = 4;
+/// Rounds in which services that look at one another come to rest within a step.
+const SETTLE_ROUNDS: u32 = 8;
 /// How often within a start the users on their way to a service are looked at again.
 const LOOKS_PER_START: u64 = 4;
 
@@ -65,6 +69,10 @@ pub(crate) struct Service {
     /// Why the routers have been told to refuse.
     pub(crate) refusing: Option<String>,
     pub(crate) told: Told,
+    /// The count of descriptions when what it launches last changed.
+    pub(crate) described: u64,
+    /// It is wanted, and what it depends on is kept for it.
+    pub(crate) pulls: bool,
     /// No pause before that: the last one was not carried out.
     pub(crate) no_pause_until: Time,
 }
@@ -145,6 +153,9 @@ pub(crate) struct Instance {
     pub(crate) found: bool,
     /// It was thawed or given to a key, and not started, when it was last made ready.
     pub(crate) resumed: bool,
+    pub(crate) asked: Asked,
+    /// The count of descriptions when it was made.
+    pub(crate) described: u64,
 }
 
 /// The decision core over one policy. See the crate's page.
@@ -164,6 +175,10 @@ pub struct Core<P> {
     pub(crate) adopted: BTreeSet<InstanceId>,
     /// Counts the changes of what services there are and how they are described.
     described: u64,
+    pub(crate) links: Links,
+    /// Links of a chain of dependencies that are being started. Only within a step.
+    #[serde(skip)]
+    pub(crate) depth: u32,
     /// What is to be looked at, and when. A service whose due moved later keeps its early entry: most dues move
     /// later all the time, and one idle look is cheaper than moving an entry at each.
     due: BinaryHeap<Reverse<(Time, ServiceId)>>,
@@ -202,6 +217,8 @@ impl<P: Policy> Core<P> {
             last_before: InstanceId(0),
             adopted: BTreeSet::new(),
             described: 0,
+            links: Links::default(),
+            depth: 0,
             due: BinaryHeap::new(),
             short: BTreeSet::new(),
             room_changed: false,
@@ -322,6 +339,7 @@ impl<P: Policy> Core<P> {
             Event::Completed { instance } => self.completed(*instance, actions),
             Event::Progress { instance, what } => self.progress(*instance, what, actions),
             Event::ModeTold { service, mode } => self.mode_told(*service, *mode, actions),
+            Event::BusyAnswer { instance, busy, why } => self.busy_answer(*instance, *busy, why),
             Event::OwnState { service, there } => self.own_state(*service, *there, actions),
             _ => {}
         }
@@ -412,15 +430,23 @@ impl<P: Policy> Core<P> {
     }
 
     fn settle_dirty(&mut self, actions: &mut Vec<Action>) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for service in dirty.drain(..) {
-            if let Some(s) = self.get_mut(service) {
-                s.dirty = false;
-                self.settle(service, actions);
+        for _ in 0..SETTLE_ROUNDS {
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for service in dirty.drain(..) {
+                if let Some(s) = self.get_mut(service) {
+                    s.dirty = false;
+                    self.settle(service, actions);
+                }
+            }
+            if self.dirty.is_empty() {
+                self.dirty = dirty; // keeps the allocation
+                return;
             }
         }
-        if self.dirty.is_empty() {
-            self.dirty = dirty; // keeps the allocation
+        // Chains that are longer than that come to rest over the next ticks.
+        let now = self.now;
+        for service in self.dirty.clone() {
+            self.set_due(service, now);
         }
     }
 
@@ -528,9 +554,16 @@ impl<P: Policy> Core<P> {
             self.services.resize_with(at + 1, || None);
         }
         self.note_described();
-        let now = self.now;
+        let (now, described) = (self.now, self.described);
+        if let Some(old) = &self.services[at] {
+            self.links.remove(&old.spec);
+        }
+        self.links.add(spec);
         match &mut self.services[at] {
             Some(s) => {
+                if s.spec.launch != spec.launch || s.spec.resources != spec.resources {
+                    s.described = described;
+                }
                 s.spec = Arc::clone(spec);
                 s.leaving = false;
             }
@@ -542,9 +575,7 @@ impl<P: Policy> Core<P> {
         }
         // Its instances' deadlines follow from its times.
         self.retally(id);
-        let start = self.demand.start_time(spec);
-        let memory_bytes = self.demand.memory_bytes(spec);
-        self.policy.service(&View { spec, start, memory_bytes, needed: 0 });
+        self.policy.service(&self.demand.view(spec, 0));
         self.publish(id, actions);
         self.mark(id);
     }
@@ -588,6 +619,9 @@ impl<P: Policy> Core<P> {
                     None => instance.in_flight.push((traffic.router, load.in_flight)),
                 }
                 instance.last_used = instance.last_used.max(load.last_used);
+                if load.in_flight > 0 {
+                    instance.asked.used();
+                }
                 self.room_changed |= load.in_flight == 0;
                 let service = instance.service;
                 self.mark(service);
@@ -669,6 +703,8 @@ impl Service {
             leaving: false,
             refusing: None,
             told: Told::default(),
+            described: 0,
+            pulls: false,
             no_pause_until: Time::default(),
         }
     }
@@ -705,7 +741,13 @@ impl Service {
 
 impl Instance {
     /// One whose start is ordered at `born`.
-    pub(crate) fn new(service: ServiceId, born: Time, reason: Reason, reserved: Resources) -> Self {
+    pub(crate) fn new(
+        service: ServiceId,
+        born: Time,
+        described: u64,
+        reason: Reason,
+        reserved: Resources,
+    ) -> Self {
         Self {
             service,
             state: State::Starting,
@@ -722,6 +764,8 @@ impl Instance {
             handle: String::new(),
             found: false,
             resumed: false,
+            asked: Asked::default(),
+            described,
         }
     }
 

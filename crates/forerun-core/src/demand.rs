@@ -1,5 +1,6 @@
 //! Demand: what an instance of a service takes, as far as has been seen.
 
+use crate::policy::View;
 use forerun_types::{ServiceId, ServiceSpec, Span};
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +8,8 @@ use serde::{Deserialize, Serialize};
 const STARTS: usize = 16;
 /// New readings weigh 1/8: a few minutes of readings once a second forget the start-up peak.
 const FADE: u64 = 8;
+/// Thaws that take as long as one start, until one has been seen.
+const RESUMES_PER_START: u64 = 20;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Seen {
@@ -18,6 +21,8 @@ struct Seen {
     memory_bytes: u64,
     service_time_us: u64,
     cpu_us_per_s: u64,
+    /// The same while nothing was in flight.
+    idle_cpu_us_per_s: u64,
 }
 
 /// How long something took, the last times.
@@ -115,6 +120,36 @@ impl Demand {
     fn seen_of(&self, spec: &ServiceSpec, known: impl Fn(&Seen) -> bool) -> Option<&Seen> {
         let seen = |id: ServiceId| self.services.get(id.0 as usize).filter(|seen| known(seen));
         seen(spec.id).or_else(|| seen(spec.variant.as_ref()?.of))
+    }
+
+    /// As [`Demand::cpu`], of an instance with nothing in flight.
+    pub fn idle_cpu(&mut self, service: ServiceId, cpu: Span, over: Span) {
+        if over > Span::ZERO {
+            let seen = self.seen(service);
+            seen.idle_cpu_us_per_s = fade(seen.idle_cpu_us_per_s, cpu.0.saturating_mul(1_000_000) / over.0);
+        }
+    }
+
+    /// Thousandths of a core that one instance keeps busy while it has nothing to do.
+    #[must_use]
+    pub fn idle_cpu_milli(&self, service: ServiceId) -> u64 {
+        self.services.get(service.0 as usize).map_or(0, |s| s.idle_cpu_us_per_s / 1_000)
+    }
+
+    /// What a policy may know of a service.
+    #[must_use]
+    pub fn view<'a>(&self, spec: &'a ServiceSpec, needed: u32) -> View<'a> {
+        let start = self.start_time(spec);
+        // Until a thaw has been seen it is thought to be quick: the first one tells.
+        let resume = || self.resume_time(spec.id).unwrap_or(Span(start.0 / RESUMES_PER_START));
+        View {
+            spec,
+            start,
+            memory_bytes: self.memory_bytes(spec),
+            needed,
+            idle_cpu_milli: self.idle_cpu_milli(spec.id),
+            resume: spec.pausable.then(resume),
+        }
     }
 
     /// What a start takes: the upper quartile of the last ones, or what the specification thinks.

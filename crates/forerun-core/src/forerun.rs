@@ -27,7 +27,12 @@ pub struct Forerun {
     scratch: Vec<LevelChances>,
     users: Vec<UsersNow>,
     keys: KeyHabits,
+    /// What a core costs, as thousandths of a GB of memory over the same time.
+    core_milli_gb: u64,
 }
+
+/// At the usual prices of clouds a core costs as much as eight GB.
+const CORE_MILLI_GB: u64 = 8_000;
 
 /// The last sum over a service's expected users.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -46,7 +51,13 @@ impl Forerun {
             scratch: Vec::new(),
             users: Vec::new(),
             keys: KeyHabits::default(),
+            core_milli_gb: CORE_MILLI_GB,
         }
+    }
+
+    /// What a core costs, as thousandths of a GB of memory over the same time: from the prices in the configuration.
+    pub fn set_core_price(&mut self, milli_gb: u64) {
+        self.core_milli_gb = milli_gb;
     }
 
     /// The ablation: service-level signals only.
@@ -96,25 +107,40 @@ fn milli_gbs(bytes: u64, span: Span) -> u64 {
     u64::try_from(u128::from(bytes) * u128::from(span.0) / 1_000_000_000_000).unwrap_or(u64::MAX)
 }
 
-/// The price of one chance: an instance that is there when it is needed saves the cold start, and the memory that
-/// the start itself and, on average, half of the time would have taken; keeping it costs all of the time.
-fn price(chance: &Chance, view: &View<'_>) -> LevelValue {
-    let chance_ppm = (chance.chance * 1e6) as u32;
-    let cost = milli_gbs(view.memory_bytes, chance.within);
-    let saved = view
-        .spec
-        .sla
-        .cold_start_milli_gbs
-        .saturating_add(cost / 2)
-        .saturating_add(milli_gbs(view.memory_bytes, view.start));
-    let worth = match saved.checked_mul(u64::from(chance_ppm)) {
+/// Worth less cost, in thousandths of a GB-second.
+fn net(worth: u64, cost: u64) -> i64 {
+    i64::try_from(worth).unwrap_or(i64::MAX) - i64::try_from(cost).unwrap_or(i64::MAX)
+}
+
+/// What a chance in millionths of a value is worth.
+fn expected(value: u64, chance_ppm: u32) -> u64 {
+    match value.checked_mul(u64::from(chance_ppm)) {
         Some(product) => product / 1_000_000,
-        None => (saved / 1_000_000).saturating_mul(u64::from(chance_ppm)),
-    };
-    let net = i64::try_from(worth).unwrap_or(i64::MAX) - i64::try_from(cost).unwrap_or(i64::MAX);
-    let within = chance.within;
+        None => (value / 1_000_000).saturating_mul(u64::from(chance_ppm)),
+    }
+}
+
+/// The price of one chance: an instance that is there when it is needed saves the cold start, and what the start
+/// itself and, on average, half of the time would have taken; keeping it costs all of the time: its memory, and the
+/// CPU that it burns while it is idle. Frozen it costs only its memory, and saves all of the cold start but the share
+/// that thawing takes of it; from the need on, half of the time on average, it burns as much as a hot one.
+fn price(chance: &Chance, view: &View<'_>, core_milli_gb: u64) -> LevelValue {
+    let (chance_ppm, within) = ((chance.chance * 1e6) as u32, chance.within);
+    let memory = milli_gbs(view.memory_bytes, within);
+    let core_bytes = view.idle_cpu_milli.saturating_mul(core_milli_gb).saturating_mul(1_000);
+    let cpu = if core_bytes == 0 { 0 } else { milli_gbs(core_bytes, within) };
+    let cost = memory.saturating_add(cpu);
+    let kept = (cost / 2).saturating_add(milli_gbs(view.memory_bytes, view.start));
+    let cold_start = view.spec.sla.cold_start_milli_gbs;
+    let worth = expected(cold_start.saturating_add(kept), chance_ppm);
     let reason = Reason::Priced { chance_ppm, within, worth_milli_gbs: worth, cost_milli_gbs: cost };
-    LevelValue::new(net, within, view.spec, reason)
+    let value = LevelValue::new(net(worth, cost), within, view.spec, reason);
+    let Some(resume) = view.resume else { return value };
+    let thaw_ppm = u128::from(resume.0) * 1_000_000 / u128::from(view.start.0.max(1));
+    let left_ppm = 1_000_000 - u32::try_from(thaw_ppm).unwrap_or(u32::MAX).min(1_000_000);
+    let saved = expected(cold_start, left_ppm).saturating_add(kept);
+    let frozen_cost = memory.saturating_add(expected(cpu / 2, chance_ppm));
+    value.or_frozen(net(expected(saved, chance_ppm), frozen_cost), within, view.spec)
 }
 
 impl Policy for Forerun {
@@ -183,13 +209,52 @@ impl Policy for Forerun {
         self.scratch.clear();
         let again = self.forecast.chances(now, view.spec.id, view.start, users, &mut self.scratch);
         for level in &self.scratch {
-            let best = level.windows().map(|c| price(&c, view)).max_by_key(|v| v.density);
+            let best = level.windows().map(|c| price(&c, view, self.core_milli_gb)).max_by_key(|v| v.density);
             values.extend(best);
         }
         again
     }
     fn next_stop(&self, now: Time, view: &View<'_>) -> Option<Time> {
-        let wanted = |chance: &Chance| price(chance, view).net_milli_gbs > 0;
+        let wanted = |chance: &Chance| price(chance, view, self.core_milli_gb).is_hot();
         self.forecast.next_stop(now, view.spec.id, view.start, wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a chance within a minute makes of an instance of 100 MB that starts in 10 s.
+    fn check(chance: f64, idle_cpu_milli: u64, resume: Option<Span>) -> (bool, bool) {
+        let spec = ServiceSpec::named(ServiceId(0), "s");
+        let view = View {
+            spec: &spec,
+            start: Span::from_secs(10),
+            memory_bytes: 100_000_000,
+            needed: 0,
+            idle_cpu_milli,
+            resume,
+        };
+        let chance = Chance { chance, within: Span::from_secs(60) };
+        let value = price(&chance, &view, CORE_MILLI_GB);
+        (value.is_hot(), value.is_frozen())
+    }
+
+    #[test]
+    fn freezing_is_a_price_and_no_rule() {
+        let (quick, slow) = (Some(Span::from_millis(50)), Some(Span::from_secs(10)));
+        // A minute of its memory costs 6 GB-s, of 100 thousandths of a core 48, and a cold start 80.55.
+        for (chance, idle_cpu, resume, (hot, frozen)) in [
+            (0.3, 0, None, (true, false)),
+            (0.3, 0, quick, (true, false)),
+            (0.3, 100, None, (false, false)),
+            (0.3, 100, quick, (false, true)),
+            (0.3, 100, slow, (false, false)),
+            (0.01, 100, quick, (false, false)),
+            (1.0, 100, quick, (false, true)),
+            (1.0, 1, slow, (true, false)),
+        ] {
+            assert_eq!(check(chance, idle_cpu, resume), (hot, frozen), "{chance} {idle_cpu} {resume:?}");
+        }
     }
 }

@@ -207,7 +207,7 @@ impl<P: Policy> Core<P> {
         let what = if was.is_some() { "it ran before this life of Forerun" } else { "found running" };
         let reason = Reason::Bound { what: what.to_owned() };
         self.room.reserve(&reserved);
-        let mut instance = Instance::new(service, now, reason, reserved);
+        let mut instance = Instance::new(service, now, self.described(), reason, reserved);
         instance.state = if paused { State::Paused } else { State::Ready };
         instance.ready_at = Some(now);
         instance.address = Some(address);
@@ -222,9 +222,9 @@ impl<P: Policy> Core<P> {
         }
         self.retally(service);
         self.order_adoption(id, service, handle.to_owned(), actions);
-        if was.is_none() && !paused {
+        if was.is_none() {
             // Who starts something means to use it: the plan takes it as a use that has just ended.
-            let up = self.count(service);
+            let up = self.count(service) + u32::from(paused);
             let needed = self.get(service).map_or(0, |s| s.spec.instances_for(s.requests()));
             self.policy.needed(now, service, up.max(needed), needed);
             if let Some(s) = self.get_mut(service) {

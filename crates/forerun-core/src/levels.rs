@@ -43,14 +43,30 @@ impl<P: Policy> Core<P> {
         true
     }
 
-    /// Stops what is frozen and may not stay so.
-    pub(crate) fn trim_frozen(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
-        let closing = self.closing;
-        let Some(s) = self.get(id).filter(|s| closing || s.leaving) else { return };
-        let why = if closing { StopWhy::ShutDown } else { StopWhy::Plan };
+    /// Instances of a service that are frozen, or on the way there.
+    pub(crate) fn freezing(&self, id: ServiceId) -> u32 {
+        let Some(s) = self.get(id) else { return 0 };
+        let freezes = |i: &&InstanceId| {
+            self.is(**i, |i| i.frozen() || matches!(i.state, State::Draining { pause: true, .. }))
+        };
+        s.instances.iter().filter(freezes).count() as u32
+    }
+
+    /// Stops frozen instances until there are `target`, the oldest first.
+    pub(crate) fn trim_frozen(
+        &mut self,
+        id: ServiceId,
+        target: u32,
+        reason: &Reason,
+        actions: &mut Vec<Action>,
+    ) {
+        let why = if self.closing { StopWhy::ShutDown } else { StopWhy::Plan };
+        let Some(s) = self.get(id).filter(|s| s.tally.paused > target) else { return };
+        let mut left = s.tally.paused;
         for instance in s.instances.clone() {
-            if self.is(instance, |i| matches!(i.state, State::Paused | State::Pausing { .. })) {
-                self.order_stop(instance, why, Reason::ShutDown, actions);
+            if left > target && self.is(instance, |i| i.state == State::Paused) {
+                left -= 1;
+                self.order_stop(instance, why, reason.clone(), actions);
             }
         }
     }

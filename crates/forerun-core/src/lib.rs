@@ -7,10 +7,12 @@
 
 mod any;
 mod bounds;
+mod busy;
 mod canary;
 mod claims;
 mod core;
 mod demand;
+mod depends;
 pub mod forecast;
 mod forerun;
 mod hand;
@@ -31,5 +33,5 @@ pub use demand::Demand;
 pub use forerun::Forerun;
 pub use hand::{Wake, WakeBy};
 pub use keep_alive::KeepAlive;
-pub use policy::{LevelValue, Policy, View};
+pub use policy::{Frozen, LevelValue, Policy, View};
 pub use view::{DownStatus, InstanceState, InstanceStatus, ModeWord, ServiceStatus, SiteStatus, Word};

@@ -22,6 +22,8 @@ const BACKOFF_FIRST: Span = Span::from_secs(1);
 const BACKOFF_MAX: Span = Span::from_secs(60);
 /// How long after its own deadline a backend may still answer, before it is asked again to stop the instance.
 const BACKEND_LATE: Span = Span::from_secs(10);
+/// Links of a chain of dependencies that a refusal tells.
+const NEEDS_TOLD_MAX: u32 = 4;
 /// Text of a failure that is kept for people.
 const WHY_MAX: usize = 2_000;
 
@@ -133,6 +135,7 @@ impl<P: Policy> Core<P> {
         self.retally(instance.service);
         // What it leaves of `max` is for any of its relatives.
         self.mark_relatives(instance.service);
+        self.mark_linked(instance.service);
         Some(instance)
     }
 
@@ -141,17 +144,29 @@ impl<P: Policy> Core<P> {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.memory_bytes = memory_bytes;
         let (used, over) = (cpu - instance.cpu, now.since(instance.usage_at));
+        let since_ready = instance.ready_at.is_some_and(|at| at <= instance.usage_at);
+        let idle = instance.requests() == 0 && instance.last_used < instance.usage_at && since_ready;
         instance.cpu = cpu;
         instance.usage_at = now;
         let (service, ready) = (instance.service, instance.state == State::Ready);
         if ready {
             self.demand.used(service, memory_bytes);
             self.demand.cpu(service, used, over);
+            if idle {
+                self.demand.idle_cpu(service, used, over);
+            }
         }
     }
 
     /// First step of a stop: out of the route table. What never was in it is stopped at once.
-    pub(crate) fn drain(&mut self, id: InstanceId, why: StopWhy, reason: Reason, actions: &mut Vec<Action>) {
+    pub(crate) fn drain(
+        &mut self,
+        id: InstanceId,
+        why: StopWhy,
+        reason: Reason,
+        pause: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let (now, nobody) = (self.now, self.routers.is_empty());
         // One that is not its variant's yet is stopped as what it is.
         self.give_back(id, actions);
@@ -164,21 +179,14 @@ impl<P: Policy> Core<P> {
             if !unlisted {
                 self.publish(service, actions);
             }
-            self.order_stop(id, why, reason, actions);
+            self.end_drain(id, why, reason, pause && !unlisted, actions);
             return;
         }
         let generation = self.publish(service, actions);
         let grace = self.get(service).map_or(Span::ZERO, |s| s.spec.drain_timeout);
         self.set_state(
             id,
-            State::Draining {
-                generation,
-                quiesced: Vec::new(),
-                deadline: now + grace,
-                why,
-                reason,
-                pause: false,
-            },
+            State::Draining { generation, quiesced: Vec::new(), deadline: now + grace, why, reason, pause },
         );
         // Its deadline must be among the service's dues.
         let due = self.deadline(service).min(self.get(service).map_or(Time::NEVER, |s| s.due));
@@ -301,6 +309,7 @@ impl<P: Policy> Core<P> {
     pub(crate) fn retally(&mut self, id: ServiceId) {
         let (endless, unasked) =
             (self.is_canary(Canary::EndlessDrain), self.is_canary(Canary::StopUnanswered));
+        let now = self.now;
         let Some(s) = self.get(id) else { return };
         let mut tally = Tally::default();
         for i in s.instances.iter().filter_map(|i| self.instances.get(i)) {
@@ -311,7 +320,7 @@ impl<P: Policy> Core<P> {
                 }
                 State::Ready => {
                     tally.ready += 1;
-                    continue;
+                    i.asked.deadline(now)
                 }
                 State::Paused => {
                     tally.paused += 1;
@@ -361,6 +370,7 @@ impl<P: Policy> Core<P> {
         let Some(s) = self.get(id) else { return };
         let (start, drain) = (s.spec.start_timeout + BACKEND_LATE, s.spec.drain_timeout + BACKEND_LATE);
         for instance in s.instances.clone() {
+            self.unanswered(instance);
             let Some(i) = self.instances.get(&instance) else { continue };
             if matches!(i.state, State::Claimed { deadline, .. } if deadline <= now) {
                 self.give_back(instance, actions);
@@ -401,6 +411,7 @@ impl<P: Policy> Core<P> {
                 self.order_stop(instance, why, reason, actions);
             }
         }
+        self.retally(id);
     }
 
     /// Tells the routers a service's entry as it is now; returns the generation that says so.
@@ -424,6 +435,7 @@ impl<P: Policy> Core<P> {
             unavailable: unavailable.clone(),
         };
         let route = Some(Arc::new(route));
+        self.mark_linked(id);
         if let Some(s) = self.get_mut(id) {
             s.refusing = unavailable.map(|u| u.why);
         }
@@ -436,7 +448,7 @@ impl<P: Policy> Core<P> {
         let mut resumed: Vec<InstanceId> = s.instances.iter().filter(resumed).copied().collect();
         resumed.sort_unstable();
         let progress = match (s.told.progress.as_str(), s.failures) {
-            ("", 0) => String::new(),
+            ("", 0) => self.held_up(s.spec.id).unwrap_or_default(),
             ("", _) => format!("tried again after: {}", s.last_failure),
             (progress, _) => progress.to_owned(),
         };
@@ -444,12 +456,16 @@ impl<P: Policy> Core<P> {
     }
 
     /// Why requests for a service that has nothing ready are refused instead of held.
-    fn refusal(&self, id: ServiceId) -> Option<Unavailable> {
+    pub(crate) fn refusal(&self, id: ServiceId) -> Option<Unavailable> {
+        self.refusal_at(id, NEEDS_TOLD_MAX)
+    }
+
+    pub(crate) fn refusal_at(&self, id: ServiceId, depth: u32) -> Option<Unavailable> {
         let now = self.now;
         let s = self.get(id)?;
         let elder = self.elder(s);
         let by_hand =
-            |s: &Service| s.told.down.is_some() || s.mode() != Mode::Act || s.bounds.held_at_none(now);
+            |s: &Service| s.told.down.is_some() || s.mode() != Mode::Act || s.bounds.word(now) == Some(0);
         if elder.spec.id != id && by_hand(elder) {
             return self.refusal(elder.spec.id);
         }
@@ -470,11 +486,11 @@ impl<P: Policy> Core<P> {
             let why = "forerun only watches this service (mode observe or advise) and starts nothing for it";
             return refuse(why.to_owned(), Span::from_secs(60));
         }
-        if s.bounds.held_at_none(now) {
+        if s.bounds.word(now) == Some(0) {
             let why = format!("a person keeps it at 0 instances; `forerun resume {name}` ends that");
             return refuse(why, Span::from_secs(60));
         }
-        None
+        self.refused_by_need(s, depth)
     }
 
     /// Publishes when the reason to refuse comes, changes or goes.
@@ -493,6 +509,9 @@ impl<P: Policy> Core<P> {
             self.short.remove(&id);
             self.policy.service_gone(id);
             self.note_described();
+            if let Some(s) = &self.services[id.0 as usize] {
+                self.links.remove(&s.spec);
+            }
             self.services[id.0 as usize] = None;
             self.service_removed(id);
             let generation = self.order_generation();

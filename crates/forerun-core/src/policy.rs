@@ -13,6 +13,10 @@ pub struct View<'a> {
     pub memory_bytes: u64,
     /// Instances that the load of now needs.
     pub needed: u32,
+    /// Thousandths of a core that an instance keeps busy while it has nothing to do.
+    pub idle_cpu_milli: u64,
+    /// How long thawing a frozen instance takes, as far as is known; `None` where instances cannot be frozen.
+    pub resume: Option<Span>,
 }
 
 /// What one instance beyond the load of now is worth.
@@ -23,16 +27,48 @@ pub struct LevelValue {
     /// The same per GB and hour: what compares services of different size.
     pub density: i64,
     pub reason: Reason,
+    /// The same of an instance that is frozen meanwhile, where that is possible.
+    pub frozen: Option<Frozen>,
+}
+
+/// What an instance is worth that is frozen until it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Frozen {
+    pub net_milli_gbs: i64,
+    pub density: i64,
 }
 
 impl LevelValue {
     #[must_use]
     pub fn new(net_milli_gbs: i64, within: Span, spec: &ServiceSpec, reason: Reason) -> Self {
-        let within_ms = i64::try_from(within.0 / 1_000).unwrap_or(i64::MAX).max(1);
-        let memory_mb = i64::try_from(spec.resources.memory_bytes / 1_000_000).unwrap_or(i64::MAX).max(1);
-        let per_hour = net_milli_gbs.saturating_mul(3_600_000) / within_ms;
-        Self { net_milli_gbs, density: per_hour.saturating_mul(1_000) / memory_mb, reason }
+        Self { net_milli_gbs, density: density(net_milli_gbs, within, spec), reason, frozen: None }
     }
+
+    /// The same, knowing what it is worth frozen.
+    #[must_use]
+    pub fn or_frozen(self, net_milli_gbs: i64, within: Span, spec: &ServiceSpec) -> Self {
+        let density = density(net_milli_gbs, within, spec);
+        Self { frozen: Some(Frozen { net_milli_gbs, density }), ..self }
+    }
+
+    /// It is better kept hot than frozen, and better than not at all.
+    #[must_use]
+    pub fn is_hot(&self) -> bool {
+        self.net_milli_gbs > 0 && !self.is_frozen()
+    }
+
+    /// It is better frozen than hot, and better than not at all.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some_and(|f| f.net_milli_gbs > self.net_milli_gbs.max(0))
+    }
+}
+
+fn density(net_milli_gbs: i64, within: Span, spec: &ServiceSpec) -> i64 {
+    let within_ms = i64::try_from(within.0 / 1_000).unwrap_or(i64::MAX).max(1);
+    let memory_mb = i64::try_from(spec.resources.memory_bytes / 1_000_000).unwrap_or(i64::MAX).max(1);
+    let per_hour = net_milli_gbs.saturating_mul(3_600_000) / within_ms;
+    per_hour.saturating_mul(1_000) / memory_mb
 }
 
 /// Turns what is seen into what instances are worth. Deterministic; the same calls give the same answers.

@@ -7,7 +7,7 @@ use crate::bounds::clock;
 use crate::canary::Canary;
 use crate::core::{Core, Instance, Service, State};
 use crate::hand::WakeBy;
-use crate::policy::{Policy, View};
+use crate::policy::Policy;
 use forerun_types::{Action, InstanceId, Mode, Reason, Resources, ServiceId, Span, StopWhy, Time};
 
 /// Idle instances that one request for room may evict.
@@ -21,9 +21,17 @@ const SHORT_AGAIN: Span = Span::from_secs(1);
 /// A held request takes any room that can be made.
 pub(crate) const AT_ANY_PRICE: i64 = i64::MAX;
 /// `min` and a person's word take any but that of another `min`.
-const BOUND_PRICE: i64 = i64::MAX - 1;
+pub(crate) const BOUND_PRICE: i64 = i64::MAX - 1;
 /// A planned start evicts only what is worth less by an eighth: switching has a price too.
 const SWITCH_MARGIN: i64 = 8;
+
+/// What became of a start.
+pub(crate) enum Started {
+    Yes,
+    NoRoom,
+    /// Something else has to be there, or gone, first; its change has this service settled again.
+    Waits,
+}
 
 /// What a service is to be brought to.
 struct Goal {
@@ -32,6 +40,8 @@ struct Goal {
     target: u32,
     /// As many of them as may be started now.
     startable: u32,
+    /// Instances that are better frozen.
+    frozen: u32,
     reason: Reason,
     /// When to look again, whatever the policy says.
     again: Time,
@@ -48,17 +58,18 @@ impl<P: Policy> Core<P> {
         let most = self.most_beside_relatives(id);
         (goal.target, goal.startable) = (goal.target.min(most), goal.startable.min(most));
         let acts = self.acts(id);
+        self.pulls(id, acts && goal.target > 0);
         let mut wanted = goal.target;
         if acts && self.count(id) < goal.startable {
-            let got = self.start_until(id, goal.needed, goal.startable, &goal.reason, actions);
-            if got < goal.startable {
+            let (got, waits) = self.start_until(id, &goal, actions);
+            if got < goal.startable && !waits {
                 wanted = got;
             }
         } else {
             self.short.remove(&id);
             // What is only watched is left alone, but for what Forerun itself has to take with it when it goes.
-            if acts || closing || self.get(id).is_some_and(|s| s.leaving) {
-                self.trim(id, goal.target, &goal.reason, actions);
+            if (acts || closing || self.get(id).is_some_and(|s| s.leaving)) && !self.goes_last(id) {
+                self.trim(id, &goal, actions);
             }
         }
         self.want(id, wanted, goal.reason, actions);
@@ -83,22 +94,36 @@ impl<P: Policy> Core<P> {
 
     fn goal(&mut self, id: ServiceId) -> Option<Goal> {
         let (now, closing) = (self.now, self.closing);
-        let have = self.count(id);
+        let (have, floor) = (self.count(id), self.floor(id));
         let s = self.get_mut(id)?;
         let needed = s.spec.instances_for(s.requests());
         if closing || s.leaving {
             let reason = if closing { Reason::ShutDown } else { why(s, needed, 0, 0, None) };
-            return Some(Goal { needed, target: 0, startable: 0, reason, again: Time::NEVER });
+            return Some(Goal { needed, target: 0, startable: 0, frozen: 0, reason, again: Time::NEVER });
         }
-        let planned = s.values.iter().filter(|v| v.net_milli_gbs > 0).count() as u32;
+        let planned = s.values.iter().filter(|v| v.is_hot()).count() as u32;
+        let mut frozen = s.values.iter().filter(|v| v.is_frozen()).count() as u32;
         let spec = s.spec.clone();
         let (mut target, mut decided, mut again) = s.bounds.apply(now, &spec, needed.saturating_add(planned));
+        match s.bounds.word(now) {
+            Some(0) => frozen = 0,
+            // Exactly so many: what is frozen beside them stays as it is.
+            Some(_) => frozen = s.tally.paused,
+            None if floor.instances.min(spec.max) > target => {
+                (target, decided) = (floor.instances.min(spec.max), floor.why);
+                again = again.min(floor.until);
+            }
+            None => again = again.min(floor.until),
+        }
+        if !spec.pausable || now < s.no_pause_until {
+            frozen = frozen.min(s.tally.paused);
+        }
         let mut startable = target;
         if now < s.backoff_until {
             (startable, again) = (0, again.min(s.backoff_until));
         }
         if let Some(down) = &s.told.down {
-            (target, startable) = (target.min(have), 0);
+            (target, startable, frozen) = (target.min(have), 0, s.tally.paused);
             decided = Some(format!("{} at {}", down.why, clock(down.at, s.bounds.offset_seconds)));
         } else if s.told.resting && needed < target {
             (target, startable) = (needed, startable.min(needed));
@@ -107,7 +132,7 @@ impl<P: Policy> Core<P> {
             (startable, again) = (startable.min(needed), again.min(s.told.unlisted_until));
         }
         let reason = why(s, needed, planned, target, decided);
-        Some(Goal { needed, target, startable, reason, again })
+        Some(Goal { needed, target, startable, frozen, reason, again })
     }
 
     /// A request is held: starts what it needs now, and takes nothing away.
@@ -122,9 +147,13 @@ impl<P: Policy> Core<P> {
         let starting = s.tally.starting;
         let have = self.count(id);
         for _ in 0..need.saturating_sub(starting).min(most.saturating_sub(have)) {
-            if !self.start_one(id, AT_ANY_PRICE, &Reason::Waiting { waiting }, actions) {
-                self.short.insert(id);
-                break;
+            match self.start_one(id, AT_ANY_PRICE, &Reason::Waiting { waiting }, actions) {
+                Started::Yes => {}
+                Started::Waits => break,
+                Started::NoRoom => {
+                    self.short.insert(id);
+                    break;
+                }
             }
         }
     }
@@ -142,7 +171,7 @@ impl<P: Policy> Core<P> {
             .filter_map(|&id| {
                 let s = self.get(id).filter(|s| freed || s.waiting_since.is_some())?;
                 let next = self.count(id).saturating_sub(s.spec.instances_for(s.requests()));
-                let worth = match self.count(id) < s.bounds.least(self.now, &s.spec) {
+                let worth = match self.count(id) < self.least(s) {
                     true => BOUND_PRICE,
                     false => s.values.get(next as usize).map_or(i64::MIN, |v| v.density),
                 };
@@ -173,63 +202,68 @@ impl<P: Policy> Core<P> {
         let Some(s) = self.services.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return Time::NEVER;
         };
-        let view = View {
-            spec: &s.spec,
-            start: self.demand.start_time(&s.spec),
-            memory_bytes: self.demand.memory_bytes(&s.spec),
-            needed: s.spec.instances_for(s.requests()),
-        };
+        let view = self.demand.view(&s.spec, s.spec.instances_for(s.requests()));
         s.values.clear();
         s.appraised = now;
         let again = self.policy.appraise(now, &view, &mut s.values);
-        s.values.sort_by_key(|v| std::cmp::Reverse(v.density));
+        // What is better frozen comes after all that is to be hot.
+        s.values.sort_by_key(|v| (v.is_frozen(), std::cmp::Reverse(v.density)));
         again
     }
 
-    /// Starts until there are `target`, or no room can be made; returns how many there are then.
-    fn start_until(
-        &mut self,
-        id: ServiceId,
-        needed: u32,
-        target: u32,
-        reason: &Reason,
-        actions: &mut Vec<Action>,
-    ) -> u32 {
+    /// Starts until there are as many as may be, or no room can be made; returns how many there are then, and whether
+    /// the next one waits for something else.
+    fn start_until(&mut self, id: ServiceId, goal: &Goal, actions: &mut Vec<Action>) -> (u32, bool) {
+        let needed = goal.needed;
         let mut have = self.count(id);
-        while have < target {
+        while have < goal.startable {
             let Some(s) = self.get(id) else { break };
             let (price, reason) = if have < needed {
                 (AT_ANY_PRICE, Reason::InUse { needed })
-            } else if let Some(value) = s.values.get((have - needed) as usize).filter(|v| v.net_milli_gbs > 0)
-            {
+            } else if let Some(value) = s.values.get((have - needed) as usize).filter(|v| v.is_hot()) {
                 (value.density, value.reason.clone())
             } else {
-                (BOUND_PRICE, reason.clone())
+                (BOUND_PRICE, goal.reason.clone())
             };
-            if !self.start_one(id, price, &reason, actions) {
-                self.short.insert(id);
-                return have;
+            match self.start_one(id, price, &reason, actions) {
+                Started::Yes => have += 1,
+                Started::NoRoom => {
+                    self.short.insert(id);
+                    return (have, false);
+                }
+                Started::Waits => {
+                    self.short.remove(&id);
+                    return (have, true);
+                }
             }
-            have += 1;
         }
         self.short.remove(&id);
-        have
+        (have, false)
     }
 
     /// One more instance: one that is draining comes back, else a new one starts if there is room; if not, room is
     /// asked for, and this returns false.
-    fn start_one(&mut self, id: ServiceId, price: i64, reason: &Reason, actions: &mut Vec<Action>) -> bool {
+    pub(crate) fn start_one(
+        &mut self,
+        id: ServiceId,
+        price: i64,
+        reason: &Reason,
+        actions: &mut Vec<Action>,
+    ) -> Started {
+        if !self.with_dependencies(id, price, actions) || !self.alone(id, price, actions) {
+            return Started::Waits;
+        }
         if self.bring_back(id, price, actions) || self.resume_one(id, reason, actions) {
-            return true;
+            return Started::Yes;
         }
         if self.claim(id, price, reason, actions) {
             self.pool_needed(id);
-            return true;
+            return Started::Yes;
         }
         if !self.relatives_make_way(id, price, actions) {
-            return false;
+            return Started::NoRoom;
         }
-        let Some(s) = self.get(id) else { return false };
+        let Some(s) = self.get(id) else { return Started::NoRoom };
         let spec = s.spec.clone();
         // What is merely planned leaves the room that held requests of others wait for.
         let free = match price {
@@ -240,12 +274,13 @@ impl<P: Policy> Core<P> {
             && self.room.after(&[spec.resources], &[]).fits(&spec.resources);
         if !free && !one_more {
             self.make_room(id, price, actions);
-            return false;
+            return Started::NoRoom;
         }
         self.last_instance.0 += 1;
         let (instance, now) = (self.last_instance, self.now);
         self.room.reserve(&spec.resources);
-        self.instances.insert(instance, Instance::new(id, now, reason.clone(), spec.resources));
+        let made = Instance::new(id, now, self.described(), reason.clone(), spec.resources);
+        self.instances.insert(instance, made);
         let planned = price < BOUND_PRICE;
         if let Some(s) = self.get_mut(id) {
             if planned && s.instances.is_empty() {
@@ -265,7 +300,7 @@ impl<P: Policy> Core<P> {
             let generation = self.order_generation();
             actions.push(Action::Start { instance, generation, service: id, site, spec, reason });
         }
-        true
+        Started::Yes
     }
 
     fn bring_back(&mut self, id: ServiceId, price: i64, actions: &mut Vec<Action>) -> bool {
@@ -320,11 +355,13 @@ impl<P: Policy> Core<P> {
         let lost = value.clamp(0, 1_000_000_000).unsigned_abs();
         let reason =
             Reason::Evicted { for_service: id, worth_milli_gbs: price.unsigned_abs(), lost_milli_gbs: lost };
-        let left = self.count(service).saturating_sub(1);
-        if self.get(service).is_some_and(|s| s.wanted > left) {
-            self.want(service, left, reason.clone(), actions);
+        let left = self.count(service).saturating_sub(u32::from(!self.is(victim, Instance::frozen)));
+        if !self.end(victim, StopWhy::Evicted, reason.clone(), false, actions) {
+            return false; // its answer has this looked at again
         }
-        self.drain(victim, StopWhy::Evicted, reason, actions);
+        if self.get(service).is_some_and(|s| s.wanted > left) {
+            self.want(service, left, reason, actions);
+        }
         true
     }
 
@@ -343,7 +380,7 @@ impl<P: Policy> Core<P> {
             let Some(s) = self.get(other) else { continue };
             let held = s.spec.instances_for(s.held()).saturating_sub(s.tally.starting);
             let bound = match price < BOUND_PRICE {
-                true => s.bounds.least(self.now, &s.spec).saturating_sub(self.count(other)),
+                true => self.least(s).saturating_sub(self.count(other)),
                 false => 0,
             };
             let missing = held.max(bound).min(CLAIMS_MAX);
@@ -352,7 +389,8 @@ impl<P: Policy> Core<P> {
         claims
     }
 
-    /// The idle instance of some services that is worth least: value per GB and hour, the instance, its service.
+    /// The idle instance of some services that is worth least, of several a frozen one: value per GB and hour, the
+    /// instance, its service.
     ///
     /// What bounds keep is spared, but for what was started when its service was described as larger, or `any`: that
     /// goes for a held request, and its bounds bring it back when they can.
@@ -362,17 +400,29 @@ impl<P: Policy> Core<P> {
         of: impl Fn(ServiceId) -> bool,
         any: bool,
     ) -> Option<(i64, InstanceId, ServiceId)> {
-        let mut least: Option<(i64, Time, InstanceId, ServiceId)> = None;
+        let mut least: Option<(i64, bool, Time, InstanceId, ServiceId)> = None;
+        let mut offer = |value: i64, hot: bool, at: Time, instance: InstanceId, service: ServiceId| {
+            let candidate = (value, hot, at, instance, service);
+            if least.is_none_or(|l| candidate < l) {
+                least = Some(candidate);
+            }
+        };
         for s in self.services.iter().flatten().filter(|s| !s.instances.is_empty() && of(s.spec.id)) {
             if !self.acts(s.spec.id) {
                 continue;
             }
             let have = self.count(s.spec.id);
-            let bound = have <= s.bounds.least(self.now, &s.spec);
+            let idle = have.saturating_sub(s.spec.instances_for(s.requests()));
+            let frozen = s.instances.iter().find(|i| self.is(**i, |i| i.state == State::Paused));
+            if let Some(&instance) = frozen.filter(|_| s.told.down.is_none()) {
+                let last = (idle + s.tally.paused).saturating_sub(1) as usize;
+                let worth = s.values.get(last).and_then(|v| v.frozen);
+                offer(worth.map_or(i64::MIN, |f| f.density), false, s.appraised, instance, s.spec.id);
+            }
+            let bound = have <= self.least(s);
             if bound && price < AT_ANY_PRICE {
                 continue;
             }
-            let idle = have.saturating_sub(s.spec.instances_for(s.requests()));
             let Some(at) = idle.checked_sub(1) else { continue };
             let value = match bound {
                 true => BOUND_PRICE,
@@ -381,12 +431,9 @@ impl<P: Policy> Core<P> {
             let claimed = s.spec.instances_for(s.held());
             let may_go = |i: &Instance| !bound || any || i.reserved.exceeds(&s.spec.resources);
             let Some((used, instance)) = self.least_recent(s, claimed, may_go) else { continue };
-            let candidate = (value, used, instance, s.spec.id);
-            if least.is_none_or(|l| candidate < l) {
-                least = Some(candidate);
-            }
+            offer(value, true, used, instance, s.spec.id);
         }
-        least.map(|(value, _, instance, service)| (value, instance, service))
+        least.map(|(value, _, _, instance, service)| (value, instance, service))
     }
 
     /// The least recently used of a service's idle instances, or of those starting beyond the first `claimed`.
@@ -401,7 +448,7 @@ impl<P: Policy> Core<P> {
         for &id in &s.instances {
             let Some(i) = self.instances.get(&id) else { continue };
             let free = match i.state {
-                State::Ready => i.requests() == 0,
+                State::Ready => i.requests() == 0 && !i.asked.puts_off(self.now),
                 State::Starting | State::Claimed { .. } | State::Specialising { .. } => {
                     starting += 1;
                     starting > claimed
@@ -415,22 +462,28 @@ impl<P: Policy> Core<P> {
         least
     }
 
-    /// Stops idle instances until there are `target`; busy ones stay until they are done.
-    fn trim(&mut self, id: ServiceId, target: u32, reason: &Reason, actions: &mut Vec<Action>) {
+    /// Stops idle instances until there are as many as wanted, or freezes them; busy ones stay until they are done.
+    fn trim(&mut self, id: ServiceId, goal: &Goal, actions: &mut Vec<Action>) {
         let closing = self.closing;
         let mut have = self.count(id);
-        self.trim_frozen(id, actions);
-        while have > target {
+        self.trim_frozen(id, goal.frozen, &goal.reason, actions);
+        while have > goal.target {
             let Some(s) = self.get(id) else { return };
-            let claimed = if closing || s.leaving { 0 } else { s.spec.instances_for(s.held()) };
+            let ends = closing || s.leaving;
+            let claimed = if ends { 0 } else { s.spec.instances_for(s.held()) };
             let mut next = self.least_recent(s, claimed, |_| true).map(|l| l.1);
-            if next.is_none() && (closing || s.leaving) {
+            if next.is_none() && ends {
                 // What is busy drains too: nothing new may come to it.
                 next = s.instances.iter().copied().find(|i| self.is(*i, Instance::counts));
             }
             let Some(instance) = next else { return };
             let why = if closing { StopWhy::ShutDown } else { StopWhy::Plan };
-            self.drain(instance, why, reason.clone(), actions);
+            if ends {
+                self.drain(instance, why, goal.reason.clone(), false, actions);
+            } else {
+                let pause = self.freezing(id) < goal.frozen && self.is(instance, |i| i.state == State::Ready);
+                self.end(instance, why, goal.reason.clone(), pause, actions);
+            }
             have -= 1;
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::core::{Core, Service, State};
 use crate::hand::Wake;
-use crate::policy::{Policy, View};
+use crate::policy::Policy;
 use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, Span, Time, Variant};
 use serde::Serialize;
 use std::cmp::Ordering;
@@ -30,6 +30,10 @@ pub struct InstanceStatus {
     pub reason: String,
     /// It was not started by this life, but found.
     pub found: bool,
+    /// What it answered when it was to be stopped, and when it is asked again.
+    pub busy: Option<(String, Time)>,
+    /// Its service has been described anew since it was started: it goes on as it was until it is next stopped.
+    pub outdated: bool,
 }
 
 /// A person's word on how many instances there are.
@@ -89,6 +93,12 @@ pub struct ServiceStatus {
     pub would: Option<String>,
     /// What its start is at; empty when there is nothing to say.
     pub progress: String,
+    /// What it waits for, where something that it depends on or does not run beside is in the way.
+    pub held_up: Option<String>,
+    /// Who keeps it up: the name of a service that depends on it and is wanted or up.
+    pub kept_for: Option<String>,
+    /// Names of what it depends on.
+    pub depends_on: Vec<String>,
     /// When it last ended as it was meant to.
     pub completed: Option<Time>,
     /// The last times that it was brought up, oldest first.
@@ -133,12 +143,7 @@ impl<P: Policy> Core<P> {
                 Reason::Priced { chance_ppm, .. } => Some(*chance_ppm),
                 _ => None,
             };
-            let view = View {
-                spec: &s.spec,
-                start: self.demand.start_time(&s.spec),
-                memory_bytes: self.demand.memory_bytes(&s.spec),
-                needed: s.spec.instances_for(s.requests()),
-            };
+            let view = self.demand.view(&s.spec, s.spec.instances_for(s.requests()));
             ServiceStatus {
                 service: s.spec.id,
                 name: s.spec.name.clone(),
@@ -146,7 +151,7 @@ impl<P: Policy> Core<P> {
                 wanted: s.wanted,
                 in_flight: s.in_flight(),
                 waiting: s.held(),
-                instances: s.instances.iter().filter_map(|id| self.instance_status(*id)).collect(),
+                instances: s.instances.iter().filter_map(|id| self.instance_status(s, *id)).collect(),
                 reason: s.reason.as_ref().map_or_else(String::new, Reason::sentence),
                 reason_label: s.reason.as_ref().map_or("none", Reason::label),
                 next_stop: if s.wanted > s.spec.min { self.policy.next_stop(self.now, &view) } else { None },
@@ -161,6 +166,9 @@ impl<P: Policy> Core<P> {
                 down: s.told.down.as_ref().map(|d| DownStatus { at: d.at, why: d.why.clone() }),
                 would: self.would(s),
                 progress: s.told.progress.clone(),
+                held_up: (s.wanted > self.count(s.spec.id)).then(|| self.held_up(s.spec.id)).flatten(),
+                kept_for: self.kept_for(s.spec.id).map(str::to_owned),
+                depends_on: s.spec.depends_on.iter().map(|d| d.service.clone()).collect(),
                 completed: s.told.completed,
                 wakes: s.told.wakes.iter().copied().collect(),
                 resume: self.demand.resume_time(s.spec.id),
@@ -184,7 +192,7 @@ impl<P: Policy> Core<P> {
         }
     }
 
-    fn instance_status(&self, id: InstanceId) -> Option<InstanceStatus> {
+    fn instance_status(&self, s: &Service, id: InstanceId) -> Option<InstanceStatus> {
         let i = self.instances.get(&id)?;
         Some(InstanceStatus {
             instance: id,
@@ -203,6 +211,8 @@ impl<P: Policy> Core<P> {
             memory_bytes: i.memory_bytes,
             reason: i.reason.sentence(),
             found: !i.handle.is_empty(),
+            busy: i.asked.told(self.now).map(|(why, again)| (why.to_owned(), again)),
+            outdated: i.described < s.described,
         })
     }
 }
