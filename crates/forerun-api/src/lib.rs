@@ -2,11 +2,16 @@
 //!
 //! Absent on purpose: any decision, and any knowledge of where the figures come from; a [`Source`] gives them.
 
+mod control;
 mod metrics;
 mod problem;
 mod server;
 mod wire;
 
+pub use control::{ControlError, Order, Told};
 pub use metrics::{InstanceState, Metrics, Outcome};
 pub use server::{Api, ApiError, Health, Source};
-pub use wire::{Instances, JournalStatus, NextChange, ServiceStatus, SiteStatus, Status, Waits};
+pub use wire::{
+    Down, Instance, Instances, JournalStatus, ModeWord, NextChange, ServiceStatus, SiteStatus, Status, Waits,
+    Woken, Word,
+};

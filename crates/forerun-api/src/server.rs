@@ -1,12 +1,13 @@
 //! The server: binds to a loopback address, serves until it is stopped.
 
 use crate::Status;
+use crate::control::{self, ControlError, Order, Told};
 use crate::problem::problem;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -24,6 +25,8 @@ const CONNECTIONS_MAX: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a stop waits for answers that are under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of an order's body.
+const BODY_BYTES_MAX: usize = 64 << 10;
 /// A pause after a failed accept (out of file descriptors, usually), so that it is not retried in a hot loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -44,6 +47,11 @@ pub trait Source: Send + Sync + 'static {
     fn healthy(&self) -> Health;
     /// Whether requests can be sent to it now.
     fn ready(&self) -> Health;
+    /// Takes a person's word on a service.
+    ///
+    /// # Errors
+    /// No service has that name, or it cannot be told now.
+    fn control(&self, service: &str, order: Order) -> Result<Told, ControlError>;
 }
 
 /// Why the API could not be started.
@@ -162,9 +170,12 @@ fn routes(source: Arc<dyn Source>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
+        .route("/v1/services/{service}/{verb}", post(control::order))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn(control::own_pages_only))
         .layer(from_fn(own_host_only))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(source)
 }
 
@@ -201,7 +212,10 @@ async fn not_found(request: Request) -> Response {
 }
 
 async fn not_allowed(method: Method) -> Response {
-    problem(StatusCode::METHOD_NOT_ALLOWED, &format!("{method} is not for this path; use GET"))
+    problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &format!("{method} is not for this path; use GET, or POST for orders"),
+    )
 }
 
 /// A page on the web can make a browser ask a loopback address under a name of its own (DNS rebinding); such a
@@ -217,7 +231,7 @@ async fn own_host_only(request: Request, next: Next) -> Response {
     }
 }
 
-fn is_own(host: &str) -> bool {
+pub(crate) fn is_own(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),

@@ -14,6 +14,12 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     #[serde(default)]
     pub journal: JournalStatus,
+    /// Labels that cannot be used and engines that cannot be asked, one line each; what they are about is left alone.
+    #[serde(default)]
+    pub problems: Vec<String>,
+    /// What a person may have forgotten, one line each.
+    #[serde(default)]
+    pub notices: Vec<String>,
 }
 
 /// The journal of what happened and was decided.
@@ -63,6 +69,108 @@ pub struct ServiceStatus {
     pub reason: String,
     /// `null` when none is foreseen.
     pub next_change: Option<NextChange>,
+    /// What runs it: `process`, `docker`, ...
+    #[serde(default)]
+    pub backend: String,
+    /// Its instances, in order of their ids.
+    #[serde(default)]
+    pub each: Vec<Instance>,
+    /// A person's word on the number of instances, while it holds.
+    #[serde(default)]
+    pub word: Option<Word>,
+    /// A person's word on the mode.
+    #[serde(default)]
+    pub mode_word: Option<ModeWord>,
+    /// Held down by what a person did past Forerun.
+    #[serde(default)]
+    pub down: Option<Down>,
+    /// What Forerun would do if it might; `null` where it acts, or would do nothing.
+    #[serde(default)]
+    pub would: Option<String>,
+    /// What a start is at, as `pulling 40%`; empty when there is nothing to say.
+    #[serde(default)]
+    pub progress: String,
+    /// Why the last start or instance failed; empty if none did.
+    #[serde(default)]
+    pub last_failure: String,
+    /// Seconds since 1970 UTC, when it last ended as it was meant to.
+    #[serde(default)]
+    pub completed: Option<f64>,
+    /// Services that it needs, and that need it.
+    #[serde(default)]
+    pub depends_on: Vec<String>,
+    #[serde(default)]
+    pub needed_by: Vec<String>,
+    /// The last times that it was brought up, oldest first.
+    #[serde(default)]
+    pub wakes: Vec<Woken>,
+    /// What a start takes, as seen or thought; resuming and giving to a key only once seen.
+    #[serde(default)]
+    pub start_seconds: f64,
+    #[serde(default)]
+    pub resume_seconds: Option<f64>,
+    #[serde(default)]
+    pub specialise_seconds: Option<f64>,
+    /// The bounds of the configuration.
+    #[serde(default)]
+    pub min: u32,
+    #[serde(default)]
+    pub max: u32,
+    #[serde(default)]
+    pub keep_at_least_seconds: f64,
+    /// Found by its labels, and not in the file.
+    #[serde(default)]
+    pub found: bool,
+}
+
+/// One instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub instance: String,
+    /// `starting`, `ready`, `paused`, `draining` or `stopping`.
+    pub state: String,
+    /// Seconds since 1970 UTC.
+    pub since: f64,
+    pub in_flight: u32,
+    pub memory_bytes: u64,
+    /// Why it was started.
+    pub reason: String,
+    /// It was there already, and was taken over.
+    pub found: bool,
+}
+
+/// A person's word on how many instances there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Word {
+    pub instances: u32,
+    /// Seconds since 1970 UTC; `until` is `null` where it has no end.
+    pub since: f64,
+    pub until: Option<f64>,
+}
+
+/// A person's word on how far Forerun goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModeWord {
+    pub mode: String,
+    /// Seconds since 1970 UTC.
+    pub since: f64,
+}
+
+/// A service is held down.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Down {
+    /// Seconds since 1970 UTC.
+    pub at: f64,
+    pub why: String,
+}
+
+/// One of the last times that a service was brought up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Woken {
+    /// Seconds since 1970 UTC.
+    pub at: f64,
+    /// `request`, `operator`, `person`, `plan`, or the name of a service that depends on it.
+    pub by: String,
 }
 
 /// Instances by state.
@@ -71,6 +179,9 @@ pub struct Instances {
     pub starting: u32,
     pub ready: u32,
     pub draining: u32,
+    /// Frozen: they keep their memory and use no CPU.
+    #[serde(default)]
+    pub paused: u32,
 }
 
 /// How long requests waited for an instance, those that did not wait included.

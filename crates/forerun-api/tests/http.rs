@@ -3,7 +3,9 @@
 // Helpers of tests are no tests to clippy.
 #![allow(clippy::unwrap_used)]
 
-use forerun_api::{Api, ApiError, Health, Metrics, Outcome, ServiceStatus, Source, Status, Waits};
+use forerun_api::{
+    Api, ApiError, ControlError, Health, Metrics, Order, Outcome, ServiceStatus, Source, Status, Told, Waits,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +36,16 @@ impl Source for Fake {
 
     fn healthy(&self) -> Health {
         Health::Good
+    }
+
+    fn control(&self, service: &str, order: Order) -> Result<Told, ControlError> {
+        match (service, order) {
+            ("web", order) => Ok(Told { said: format!("{order:?}"), ..Told::default() }),
+            _ => Err(ControlError::NoService {
+                name: service.to_owned(),
+                hint: "; did you mean `web`?".to_owned(),
+            }),
+        }
     }
 
     fn ready(&self) -> Health {
@@ -142,4 +154,37 @@ async fn stop_ends_in_time_with_a_silent_client() {
     tokio::time::timeout(Duration::from_secs(5), api.stop()).await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
     drop((silent, half));
+}
+
+/// Sends an order with a body and more of a head.
+async fn tell(api: &Api, path: &str, more: &str, body: &str) -> String {
+    let length = body.len();
+    ask(api, &format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")).await
+}
+
+#[tokio::test]
+async fn orders_are_taken_from_people_and_not_from_pages() {
+    let api = start(true).await;
+    for (path, more, body, status, part) in [
+        ("/v1/services/web/pause", "", "", "200 OK", "\"said\":\"Pause\""),
+        ("/v1/services/web/scale", "", "{\"instances\":2}", "200 OK", "instances: 2, hold: None"),
+        ("/v1/services/web/scale", "", "two", "400 Bad Request", "send {\\\"instances\\\": 2}"),
+        ("/v1/services/wbe/act", "", "", "404 Not Found", "no service is called `wbe`; did you mean `web`?"),
+        ("/v1/services/web/kill", "", "", "404 Not Found", "nothing is called kill here"),
+        ("/v1/services/web/pause", "Origin: http://localhost:7070\r\n", "", "200 OK", "Pause"),
+        (
+            "/v1/services/web/pause",
+            "Origin: https://evil.example\r\n",
+            "",
+            "403 Forbidden",
+            "other sites' pages",
+        ),
+        ("/v1/services/web/pause", "Origin: null\r\n", "", "403 Forbidden", "other sites' pages"),
+    ] {
+        let answer = tell(&api, path, more, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{path} {more}: {answer}");
+        assert!(answer.contains(part), "{path} {more}: {answer}");
+    }
+    let answer = ask(&api, "GET /v1/services/web/pause HTTP/1.1\r\nHost: localhost").await;
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }

@@ -244,6 +244,7 @@ fn settings(folder: &Path, spec: ServiceSpec) -> Settings {
             instances_max: 0,
         },
         offset_seconds: Arc::new(|_, _| 0),
+        keep_found: false,
         state_folder: PathBuf::from(folder),
         flush_interval: Span::from_secs(1),
         journal_bytes_max: 64 << 20,

@@ -80,6 +80,7 @@ fn settings(folder: &Path) -> Settings {
             instances_max: 0,
         },
         offset_seconds: Arc::new(|_, _| 0),
+        keep_found: false,
         state_folder: folder.to_owned(),
         flush_interval: Span::from_secs(1),
         journal_bytes_max: 64 << 20,

@@ -114,6 +114,7 @@ impl Side {
                 instances_max: 0,
             },
             offset_seconds: Arc::new(|_, _| 0),
+            keep_found: false,
             state_folder: folder.0.clone(),
             flush_interval: Span::from_secs(1),
             journal_bytes_max: JOURNAL_BYTES_MAX,

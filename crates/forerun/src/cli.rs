@@ -26,6 +26,16 @@ pub(crate) enum Command {
     Replay(Box<ReplayArgs>),
     /// What a running Forerun does now, service by service
     Status(StatusArgs),
+    /// Leave a service as it is now, until it is resumed
+    Pause(ControlArgs),
+    /// Take back a person's word on a service, and what was stopped by hand
+    Resume(ControlArgs),
+    /// Hold a service at a number of instances
+    Scale(ScaleArgs),
+    /// Start and stop a service's instances from now on
+    Act(ControlArgs),
+    /// Only watch a service from now on
+    Observe(ControlArgs),
     /// What was up of a service at a time, and why, from the journal
     Why(WhyArgs),
     /// Write, check or describe a configuration
@@ -78,13 +88,44 @@ pub(crate) struct ConfigFile {
     pub(crate) config: Option<PathBuf>,
 }
 
+/// Where a running Forerun is asked.
 #[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
+pub(crate) struct ApiAddress {
     /// Address of the API [default: api.listen of the configuration, or 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) api: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControlArgs {
+    /// Name of the service
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: String,
+    #[command(flatten)]
+    pub(crate) api: ApiAddress,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+    /// Instances
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(..=100_000))]
+    pub(crate) instances: u32,
+    /// Give it back to the plan after that time, as `1h` or `30m` [default: never]
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) hold: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) api: ApiAddress,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

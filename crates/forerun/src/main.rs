@@ -2,6 +2,7 @@
 //!
 //! 0 is done, 1 failed while running, 2 bad arguments or configuration. Errors are one line each on stderr.
 
+mod ask;
 mod cli;
 mod commands;
 mod config;

@@ -4,13 +4,16 @@
 //! the caller's tokio runtime, backends and the journal's disk on threads of their own.
 
 mod clock;
+mod control;
 mod disk;
 mod hands;
 mod keys;
 mod publish;
 mod source;
 mod state;
+mod wire;
 
+pub use control::Problems;
 pub use publish::Published;
 pub use source::ApiSource;
 pub use state::{StateError, StateFolder};
@@ -33,6 +36,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -61,6 +65,9 @@ pub struct Settings {
     pub keep: Option<Span>,
     pub learning_bytes_max: u64,
     pub services: Vec<Arc<ServiceSpec>>,
+    /// Whether services that an earlier life found by themselves, and that `services` does not have, are kept: nobody
+    /// could be asked whether they are still there.
+    pub keep_found: bool,
     pub site: SiteSpec,
     pub offset_seconds: OffsetSeconds,
     pub state_folder: PathBuf,
@@ -107,7 +114,9 @@ pub struct Engine {
     published: Published,
     backends: Vec<Arc<dyn Backend>>,
     thread: JoinHandle<()>,
-    drain_max: Span,
+    /// Microseconds: the longest drain time of any service so far.
+    drain_max: AtomicU64,
+    problems: Problems,
     // Dropped last: nobody else may use the folder while anything still runs.
     state: StateFolder,
 }
@@ -163,7 +172,13 @@ impl Engine {
             flush_interval: settings.flush_interval,
         };
         let drain_max = settings.services.iter().map(|s| s.drain_timeout).max().unwrap_or_default();
-        let first = first_events(&core, &settings.services, settings.site);
+        let mut services = settings.services;
+        if settings.keep_found {
+            let new = |s: &&Arc<ServiceSpec>| s.found && services.iter().all(|known| known.name != s.name);
+            let kept: Vec<Arc<ServiceSpec>> = core.specs().filter(new).map(Arc::clone).collect();
+            services.extend(kept);
+        }
+        let first = first_events(&core, &services, settings.site);
         let shell = Shell::new(core, ports, journal);
         let (publisher, published) = publish::channel();
         let metrics = Arc::new(Metrics::new());
@@ -178,7 +193,8 @@ impl Engine {
         while published.with(|view| view.is_none()) && !thread.is_finished() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Ok(Engine { router, metrics, up, published, backends, thread, drain_max, state })
+        let (problems, drain_max) = (Problems::default(), AtomicU64::new(drain_max.0));
+        Ok(Engine { router, metrics, up, published, backends, thread, drain_max, problems, state })
     }
 
     /// Where the router listens.
@@ -203,10 +219,41 @@ impl Engine {
         self.up.control(event);
     }
 
+    /// Describes a service: a new one, or one of the same name as it is now. What is known by that name keeps what
+    /// was learned of it.
+    pub fn describe(&self, spec: Arc<ServiceSpec>) {
+        self.drain_max.fetch_max(spec.drain_timeout.0, Ordering::Relaxed);
+        self.up.control(Event::Service(spec));
+    }
+
+    /// A service of that name is no longer described by anyone. Returns whether it was known.
+    pub fn retire(&self, name: &str) -> bool {
+        let named = |view: Option<&publish::View>| {
+            view.and_then(|v| v.specs.iter().find(|s| s.name == name).map(|s| s.id))
+        };
+        let id = self.published.with(named);
+        if let Some(id) = id {
+            self.up.control(Event::ServiceGone(id));
+        }
+        id.is_some()
+    }
+
+    /// What `status` tells of descriptions that cannot be used.
+    #[must_use]
+    pub fn problems(&self) -> Problems {
+        self.problems.clone()
+    }
+
     /// What the API serves.
     #[must_use]
     pub fn api_source(&self) -> ApiSource {
-        ApiSource::new(Arc::clone(&self.router), self.published.clone(), Arc::clone(&self.metrics))
+        ApiSource::new(
+            Arc::clone(&self.router),
+            self.published.clone(),
+            Arc::clone(&self.metrics),
+            Arc::clone(&self.up),
+            self.problems.clone(),
+        )
     }
 
     #[must_use]
@@ -217,9 +264,10 @@ impl Engine {
     /// Takes no more requests, lets those in flight finish within their drain times, stops every instance, and
     /// writes the journal out. Returns whether all of that was done in time.
     pub async fn shutdown(self) -> bool {
-        self.router.shutdown(self.drain_max).await;
+        let drain_max = Span(self.drain_max.load(Ordering::Relaxed));
+        self.router.shutdown(drain_max).await;
         self.up.control(Event::ShutDown);
-        let until = Instant::now() + Duration::from(self.drain_max) + SHUTDOWN_SPARE;
+        let until = Instant::now() + Duration::from(drain_max) + SHUTDOWN_SPARE;
         while !self.thread.is_finished() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -287,9 +335,11 @@ fn drive(
         publisher.publish(&shell);
         let patience = Span(shell.next_wake().since(shell.now()).0.min(SLEEP_MAX.0));
         let Some(event) = inbox.recv_timeout(patience.into()) else { continue };
+        let event = control::known_by_name(shell.core(), event);
         handle(&mut shell, &event);
         for _ in 0..EVENTS_AT_ONCE {
             let Some(event) = inbox.try_recv() else { break };
+            let event = control::known_by_name(shell.core(), event);
             handle(&mut shell, &event);
         }
     }

@@ -7,7 +7,7 @@ use crate::ports::{Backends, Clock, Disk, Routers};
 use crate::shell::{JournalState, Shell};
 use arc_swap::ArcSwap;
 use forerun_core::{ServiceStatus, SiteStatus};
-use forerun_types::{ServiceId, Time};
+use forerun_types::{ServiceId, ServiceSpec, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ pub struct View {
     pub services: Vec<ServiceStatus>,
     /// Variants, by their parents.
     pub keys: BTreeMap<ServiceId, Vec<ServiceStatus>>,
+    /// Their descriptions, in the same order.
+    pub specs: Vec<Arc<ServiceSpec>>,
     pub site: SiteStatus,
     pub totals: BTreeMap<ServiceId, ServiceTotals>,
     pub journal: JournalState,
@@ -76,6 +78,7 @@ impl Publisher {
             at: shell.now(),
             services,
             keys,
+            specs: shell.core().specs().filter(|s| s.variant.is_none()).map(Arc::clone).collect(),
             site: shell.core().site_status(),
             totals: keys::totals(shell.meter().totals(shell.now()), |id| shell.core().elder_of(id)),
             journal: shell.journal().clone(),

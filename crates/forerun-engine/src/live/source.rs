@@ -1,14 +1,16 @@
 //! What the API serves: the published view of the core beside the router's counters.
 
+use super::control::{self, Problems};
 use super::publish::{Published, View};
+use super::wire;
 use crate::invariants::Rule;
 use forerun_api::{
-    Health, InstanceState as StateLabel, Instances, JournalStatus, Metrics, NextChange,
-    Outcome as OutcomeLabel, ServiceStatus, SiteStatus, Source, Status, Waits,
+    ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
+    Outcome as OutcomeLabel, ServiceStatus, SiteStatus, Source, Status, Told,
 };
 use forerun_core::InstanceState;
-use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats};
-use forerun_types::{Event, InstanceId, Mode, ServiceId, ServiceSpec, Span};
+use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats, Up};
+use forerun_types::{Event, InstanceId, ServiceId, ServiceSpec, Span};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -75,7 +77,7 @@ impl Observer {
 
 /// What counters had been told when they were read last.
 #[derive(Debug, Default)]
-struct Told {
+struct Counted {
     requests: BTreeMap<(ServiceId, usize), u64>,
     cold_starts: BTreeMap<ServiceId, u64>,
     idle: BTreeMap<ServiceId, f64>,
@@ -90,7 +92,9 @@ pub struct ApiSource {
     router: Arc<RouterHandle>,
     published: Published,
     metrics: Arc<Metrics>,
-    told: Mutex<Told>,
+    up: Arc<dyn Up>,
+    problems: Problems,
+    told: Mutex<Counted>,
     began: Instant,
     seen: Mutex<(u64, Instant)>,
 }
@@ -102,9 +106,24 @@ impl std::fmt::Debug for ApiSource {
 }
 
 impl ApiSource {
-    pub(super) fn new(router: Arc<RouterHandle>, published: Published, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        router: Arc<RouterHandle>,
+        published: Published,
+        metrics: Arc<Metrics>,
+        up: Arc<dyn Up>,
+        problems: Problems,
+    ) -> Self {
         let now = Instant::now();
-        Self { router, published, metrics, told: Mutex::default(), began: now, seen: Mutex::new((0, now)) }
+        Self {
+            router,
+            published,
+            metrics,
+            up,
+            problems,
+            told: Mutex::default(),
+            began: now,
+            seen: Mutex::new((0, now)),
+        }
     }
 
     /// The time since the engine's thread last came round, as far as has been looked.
@@ -130,7 +149,7 @@ impl ApiSource {
                 (InstanceState::Ready, StateLabel::Ready),
                 (InstanceState::Draining, StateLabel::Draining),
             ] {
-                self.metrics.set_instances(&s.name, SITE, label, count(s, state));
+                self.metrics.set_instances(&s.name, SITE, label, wire::count(s, state));
             }
             for (quantile, label) in [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99")] {
                 let load = s.needed_quantile(s.in_flight + s.waiting, quantile);
@@ -162,7 +181,7 @@ impl ApiSource {
         self.metrics.set_journal_bytes(view.journal.bytes);
     }
 
-    fn feed_requests(&self, s: &ServiceStats, told: &mut Told) {
+    fn feed_requests(&self, s: &ServiceStats, told: &mut Counted) {
         for outcome in Outcome::ALL {
             let label = match outcome {
                 Outcome::Answered => OutcomeLabel::Answered,
@@ -179,74 +198,25 @@ impl ApiSource {
     }
 }
 
-fn count(s: &forerun_core::ServiceStatus, state: InstanceState) -> u32 {
-    s.instances.iter().filter(|i| i.state == state).count() as u32
-}
-
-/// Quantiles over all requests: those that were not held waited for nothing.
-fn waits(stats: &ServiceStats) -> Option<Waits> {
-    let total = stats.requests_total();
-    if total == 0 {
-        return None;
-    }
-    let quantile = |q: f64| {
-        let Some(holds) = &stats.hold_micros else { return 0.0 };
-        let unheld = total.saturating_sub(holds.len()) as f64 / total as f64;
-        if q <= unheld || holds.is_empty() {
-            return 0.0;
-        }
-        holds.value_at_quantile((q - unheld) / (1.0 - unheld)) as f64 / 1e6
-    };
-    Some(Waits { p50: quantile(0.5), p99: quantile(0.99) })
-}
-
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Observe => "observe",
-        Mode::Advise => "advise",
-        Mode::Act => "act",
-    }
-}
-
 impl Source for ApiSource {
     fn status(&self) -> Status {
         let stats = self.router.stats();
         let by_id: BTreeMap<ServiceId, &ServiceStats> = stats.services.iter().map(|s| (s.id, s)).collect();
         let Some(view) = self.published.view() else { return Status::default() };
-        let services = view.services.iter().map(|s| {
-            let stats = by_id.get(&s.service);
-            let reason = match &s.failing {
-                Some(why) => format!("failing: {}", why.lines().next().unwrap_or_default()),
-                None => s.reason.clone(),
-            };
-            ServiceStatus {
-                name: s.name.clone(),
-                mode: mode(s.mode).to_owned(),
-                wanted: s.wanted,
-                instances: Instances {
-                    starting: count(s, InstanceState::Starting),
-                    ready: count(s, InstanceState::Ready),
-                    draining: count(s, InstanceState::Draining) + count(s, InstanceState::Stopping),
-                },
-                // The router knows these first.
-                in_flight: stats.map_or(s.in_flight, |x| x.in_flight),
-                waiting: stats.map_or(s.waiting, |x| x.held),
-                requests: stats.map_or(0, |x| x.requests_total()),
-                cold_starts: stats.map_or(0, |x| x.cold_starts),
-                wait_seconds: stats.and_then(|x| waits(x)),
-                memory_bytes: s.instances.iter().map(|i| i.memory_bytes).sum(),
-                reason,
-                next_change: s
-                    .next_stop
-                    .map(|at| NextChange { at: at.as_secs_f64(), wanted: s.wanted.saturating_sub(1) }),
-            }
-        });
+        let services: Vec<ServiceStatus> = view
+            .services
+            .iter()
+            .zip(&view.specs)
+            .map(|(s, spec)| wire::service(&view, s, spec, by_id.get(&s.service).copied()))
+            .collect();
         let (used, limits) = (&view.site.used, &view.site.capacity);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             at: view.at.as_secs_f64(),
             uptime_seconds: self.began.elapsed().as_secs_f64(),
-            services: services.collect(),
+            notices: services.iter().filter_map(|s| wire::notice(s, view.at)).collect(),
+            services,
+            problems: self.problems.get(),
             journal: JournalStatus {
                 bytes: view.journal.bytes,
                 steps_lost: view.journal.steps_lost,
@@ -260,6 +230,12 @@ impl Source for ApiSource {
                 shadow_price: view.site.shadow_price as f64 / 1e3,
             }],
         }
+    }
+
+    fn control(&self, service: &str, order: Order) -> Result<Told, ControlError> {
+        let (event, told) = self.published.with(|view| control::event(view, service, order))?;
+        self.up.control(event);
+        Ok(told)
     }
 
     fn metrics(&self) -> String {

@@ -1,6 +1,7 @@
 //! One module for each command.
 
 mod config;
+mod control;
 mod demo;
 mod status;
 mod up;
@@ -28,6 +29,11 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         }
         Command::Replay(args) => crate::replay::run(&args, out),
         Command::Status(args) => status::run(&args, out),
+        Command::Pause(args) => control::run("pause", &args, out),
+        Command::Resume(args) => control::run("resume", &args, out),
+        Command::Act(args) => control::run("act", &args, out),
+        Command::Observe(args) => control::run("observe", &args, out),
+        Command::Scale(args) => control::scale(&args, out),
         Command::Why(args) => why::run(&args, out),
         Command::Config(command) => config::run(&command, out),
     }

@@ -1,23 +1,16 @@
 //! `forerun status`: what a running Forerun says of itself.
 
+use crate::ask::Asked;
 use crate::cli::StatusArgs;
-use crate::config::{Config, FILE, lower_first};
 use crate::failure::Failure;
 use crate::terminal::{self, bytes};
 use forerun_api::{ServiceStatus, Status};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::time::Duration;
-
-/// The API answers from memory; longer than this it does not answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Ten thousand services take some 5 MB.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
+use std::io::Write;
 
 pub(crate) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let address = address(args)?;
-    let body = get(address, "/v1/status")?;
+    let asked = Asked::of(&args.api)?;
+    let address = asked.address;
+    let body = asked.get("/v1/status")?;
     let odd = |what: String| {
         Failure::Running(format!("the api at {address} {what}; is it this version of forerun?"))
     };
@@ -27,54 +20,6 @@ pub(crate) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failure>
         return Ok(writeln!(out, "{text}")?);
     }
     Ok(out.write_all(table(&status).as_bytes())?)
-}
-
-/// Where to ask: what was said, what the configuration says, the default.
-fn address(args: &StatusArgs) -> Result<SocketAddr, Failure> {
-    if let Some(address) = args.api {
-        return Ok(address);
-    }
-    let path = match &args.file.config {
-        Some(path) => path,
-        None if Path::new(FILE).is_file() => Path::new(FILE),
-        None => return Ok(SocketAddr::from(([127, 0, 0, 1], 7070))),
-    };
-    Ok(Config::load(path)?.api.listen)
-}
-
-/// The body of a successful answer.
-fn get(address: SocketAddr, path: &str) -> Result<Vec<u8>, Failure> {
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::ConnectionRefused => {
-            Failure::Running(format!("nothing listens on {address}; is `forerun up` running?"))
-        }
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Running(format!(
-            "{address} does not answer within {}s; is it forerun's api?",
-            TIMEOUT.as_secs()
-        )),
-        _ => Failure::Running(format!("cannot ask {address}: {}", lower_first(&error.to_string()))),
-    };
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(failed)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
-    stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
-    // With HTTP/1.0 the answer comes in one piece and ends with the connection.
-    let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
-    stream.write_all(head.as_bytes()).map_err(failed)?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(failed)?;
-    body(&answer).map_err(|what| Failure::Running(format!("{address} {what}; is it forerun's api?")))
-}
-
-fn body(answer: &[u8]) -> Result<Vec<u8>, String> {
-    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").ok_or("does not speak http")?;
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let first = head.lines().next().unwrap_or_default();
-    let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1));
-    match status {
-        Some("200") => Ok(answer[end + 4..].to_vec()),
-        Some(status) => Err(format!("answers with status {status}")),
-        None => Err("does not speak http".to_owned()),
-    }
 }
 
 fn table(status: &Status) -> String {
@@ -102,6 +47,7 @@ fn table(status: &Status) -> String {
         "MODE",
         "WANTED",
         "READY",
+        "PAUSED",
         "STARTING",
         "DRAINING",
         "IN FLIGHT",
@@ -118,7 +64,45 @@ fn table(status: &Status) -> String {
     for service in &status.services {
         table.add_row(row(service, status.at));
     }
-    text + "\n" + &terminal::lines(&table)
+    text += "\n";
+    text += &terminal::lines(&table);
+    for (what, lines) in [("left alone", &status.problems), ("notice", &status.notices)] {
+        if !lines.is_empty() {
+            text += "\n";
+        }
+        text.extend(lines.iter().map(|line| format!("{what}: {line}\n")));
+    }
+    text
+}
+
+/// Why it is as it is: what a person said or did stands before what the plan thinks.
+pub(crate) fn why(service: &ServiceStatus, now: f64) -> String {
+    let mut parts = Vec::new();
+    if let Some(down) = &service.down {
+        parts.push(format!("{} ago: {}", seconds((now - down.at).max(0.0)), down.why));
+    }
+    if let Some(word) = &service.word {
+        let until = match word.until {
+            Some(until) => format!("for {} more", seconds((until - now).max(0.0))),
+            None => "until resumed".to_owned(),
+        };
+        parts.push(format!("held at {} by a person {until}", word.instances));
+    }
+    if let Some(word) = &service.mode_word {
+        parts.push(format!("told to {} {} ago", word.mode, seconds((now - word.since).max(0.0))));
+    }
+    if !service.progress.is_empty() {
+        parts.push(service.progress.clone());
+    }
+    match &service.would {
+        Some(would) => parts.push(would.clone()),
+        None if !service.reason.is_empty() => parts.push(service.reason.clone()),
+        None => {}
+    }
+    if !service.needed_by.is_empty() {
+        parts.push(format!("needed by {}", service.needed_by.join(", ")));
+    }
+    parts.join("; ")
 }
 
 fn row(service: &ServiceStatus, now: f64) -> Vec<String> {
@@ -134,6 +118,7 @@ fn row(service: &ServiceStatus, now: f64) -> Vec<String> {
         service.mode.clone(),
         service.wanted.to_string(),
         service.instances.ready.to_string(),
+        service.instances.paused.to_string(),
         service.instances.starting.to_string(),
         service.instances.draining.to_string(),
         service.in_flight.to_string(),
@@ -144,33 +129,18 @@ fn row(service: &ServiceStatus, now: f64) -> Vec<String> {
         wait(|w| w.p99),
         bytes(service.memory_bytes),
         next,
-        service.reason.clone(),
+        why(service, now),
     ]
 }
 
-fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     forerun_types::Span::from_secs_f64(seconds).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forerun_api::{Instances, JournalStatus, NextChange, SiteStatus, Waits};
-
-    #[test]
-    fn answers_are_taken_apart() {
-        for (answer, expect) in [
-            ("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", Ok("{}")),
-            ("HTTP/1.1 200 OK\r\n\r\n", Ok("")),
-            ("HTTP/1.0 503 Service Unavailable\r\n\r\nx", Err("answers with status 503")),
-            ("HTTP/1.0 200 OK\r\n", Err("does not speak http")),
-            ("SSH-2.0-x\r\n\r\n", Err("does not speak http")),
-            ("", Err("does not speak http")),
-        ] {
-            let got = body(answer.as_bytes());
-            assert_eq!(got.as_deref().map_err(String::as_str), expect.map(str::as_bytes), "{answer}");
-        }
-    }
+    use forerun_api::{Down, Instances, JournalStatus, ModeWord, NextChange, SiteStatus, Waits, Word};
 
     #[test]
     fn table_has_a_line_for_each_service() {
@@ -190,12 +160,14 @@ mod tests {
                 instances: 1,
                 shadow_price: 0.0,
             }],
+            problems: vec!["container x: forerun.maxx: unknown key".to_owned()],
+            notices: Vec::new(),
             services: vec![
                 ServiceStatus {
                     name: "web".to_owned(),
                     mode: "act".to_owned(),
                     wanted: 2,
-                    instances: Instances { starting: 1, ready: 1, draining: 0 },
+                    instances: Instances { starting: 1, ready: 1, draining: 0, paused: 2 },
                     in_flight: 3,
                     requests: 40,
                     cold_starts: 5,
@@ -215,9 +187,45 @@ mod tests {
         assert_eq!(lines[2].join(" "), "the journal cannot be written: no room; 7 steps are not in it");
         assert_eq!(
             lines[5].join(" "),
-            "web act 2 1 1 0 3 0 40 5 0s 250ms 61MB 1 in 60s 2 needed at the load of now"
+            "web act 2 1 2 1 0 3 0 40 5 0s 250ms 61MB 1 in 60s 2 needed at the load of now"
         );
-        assert_eq!(lines[6].join(" "), "idle 0 0 0 0 0 0 0 0 - - 0B -");
-        assert_eq!(lines.len(), 7);
+        assert_eq!(lines[6].join(" "), "idle 0 0 0 0 0 0 0 0 0 - - 0B -");
+        assert_eq!(lines[8].join(" "), "left alone: container x: forerun.maxx: unknown key");
+        assert_eq!(lines.len(), 9);
+    }
+
+    #[test]
+    fn what_a_person_said_comes_first() {
+        let base = ServiceStatus { reason: "1 needed".to_owned(), ..ServiceStatus::default() };
+        let word = |until| Some(Word { instances: 2, since: 900.0, until });
+        let mode_word = Some(ModeWord { mode: "act".to_owned(), since: 940.0 });
+        let down = Some(Down { at: 970.0, why: "stopped by hand".to_owned() });
+        for (service, expect) in [
+            (base.clone(), "1 needed"),
+            (
+                ServiceStatus { word: word(Some(1_030.0)), ..base.clone() },
+                "held at 2 by a person for 30s more; 1 needed",
+            ),
+            (
+                ServiceStatus { word: word(None), ..base.clone() },
+                "held at 2 by a person until resumed; 1 needed",
+            ),
+            (ServiceStatus { mode_word, ..base.clone() }, "told to act 60s ago; 1 needed"),
+            (ServiceStatus { down, ..base.clone() }, "30s ago: stopped by hand; 1 needed"),
+            (
+                ServiceStatus { would: Some("would stop 1: idle".to_owned()), ..base.clone() },
+                "would stop 1: idle",
+            ),
+            (
+                ServiceStatus {
+                    progress: "pulling 40%".to_owned(),
+                    needed_by: vec!["web".to_owned(), "api".to_owned()],
+                    ..base
+                },
+                "pulling 40%; 1 needed; needed by web, api",
+            ),
+        ] {
+            assert_eq!(why(&service, 1_000.0), expect);
+        }
     }
 }

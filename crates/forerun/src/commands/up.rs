@@ -93,6 +93,7 @@ fn settings(config: Config, files_before: Option<u64>) -> Result<Settings, Failu
         learning_bytes_max: config.learning.memory_bytes_max,
         services: config.services.iter().map(|s| Arc::clone(&s.spec)).collect(),
         site: config.site,
+        keep_found: false,
         offset_seconds: Arc::new(move |name, at| {
             zones.iter().find(|s| s.spec.name == name).map_or(0, |s| s.offset_seconds(at))
         }),

@@ -192,6 +192,14 @@ impl Config {
     }
 }
 
+/// An amount of time as the configuration has it: `90s`, `1h30m`.
+///
+/// # Errors
+/// What is wrong with it, and the mend.
+pub(crate) fn duration_of(text: &str) -> Result<Span, String> {
+    units::duration(units::Scalar::Text(text))
+}
+
 fn read_file(path: &Path) -> Result<String, String> {
     let known = std::fs::metadata(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod clients;
+mod control;
 mod disk;
 mod disk_faults;
 mod ends;

@@ -1,0 +1,124 @@
+//! A person's word, from the API to the core.
+
+use super::publish::View;
+use forerun_api::{ControlError, ModeWord, Order, Told, Word};
+use forerun_core::{AnyPolicy, Core, InstanceState};
+use forerun_types::{Event, Mode, Override, ServiceId, ServiceSpec, Time};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Names that a refusal lists.
+const NAMES_SHOWN: usize = 5;
+
+/// The event that an order is, and what holds from then on.
+pub(super) fn event(view: Option<&View>, name: &str, order: Order) -> Result<(Event, Told), ControlError> {
+    let Some(view) = view else {
+        return Err(ControlError::NotNow("the engine has not yet begun; ask again in a moment".to_owned()));
+    };
+    let Some(status) = view.services.iter().find(|s| s.name == name) else {
+        return Err(ControlError::NoService { name: name.to_owned(), hint: hint(view, name) });
+    };
+    let (service, now) = (status.service, view.at);
+    let up = status.instances.iter();
+    let up = up.filter(|i| matches!(i.state, InstanceState::Starting | InstanceState::Ready)).count() as u32;
+    let mut told = Told {
+        service: name.to_owned(),
+        word: status.word.map(|w| word(w.instances, w.since, w.until)),
+        mode_word: status.mode_word.map(|w| mode_word(w.mode, w.since)),
+        said: String::new(),
+    };
+    let scaled =
+        |instances, until| Event::Override { service, order: Override { instances: Some(instances), until } };
+    let event = match order {
+        Order::Pause => {
+            told.word = Some(word(up, now, Time::NEVER));
+            told.said = format!("{name} stays at {up} until `forerun resume {name}`");
+            scaled(up, Time::NEVER)
+        }
+        Order::Scale { instances, hold } => {
+            let until = hold.map_or(Time::NEVER, |hold| now + hold);
+            told.word = Some(word(instances, now, until));
+            told.said = match hold {
+                Some(hold) => format!("{name} is held at {instances} for {hold}"),
+                None => format!("{name} is held at {instances} until `forerun resume {name}`"),
+            };
+            scaled(instances, until)
+        }
+        Order::Resume => {
+            told.word = None;
+            told.said = format!("{name} is the plan's again");
+            Event::Override { service, order: Override { instances: None, until: now } }
+        }
+        Order::Mode(mode) => {
+            told.mode_word = Some(mode_word(mode, now));
+            told.said = match mode {
+                Mode::Act => format!("{name} is started and stopped by forerun from now on"),
+                Mode::Observe | Mode::Advise => format!("{name} is only watched from now on"),
+            };
+            Event::ModeTold { service, mode: Some(mode) }
+        }
+    };
+    if told.word.is_some() && status.mode != Mode::Act && !matches!(order, Order::Mode(_)) {
+        told.said += &format!("; it is only watched, so nothing changes before `forerun act {name}`");
+    }
+    Ok((event, told))
+}
+
+fn hint(view: &View, name: &str) -> String {
+    // A part of the name is the likeliest slip where names begin with their project's.
+    let part = |s: &&str| s.contains(name) || name.contains(*s);
+    let names: Vec<&str> = view.services.iter().map(|s| s.name.as_str()).collect();
+    let near: Vec<&str> = names.iter().copied().filter(|s| part(&s)).take(NAMES_SHOWN).collect();
+    match (near.is_empty(), names.is_empty()) {
+        (false, _) => format!("; did you mean `{}`?", near.join("` or `")),
+        (true, false) => {
+            let more = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
+            format!("; there are {}{more}", names[..names.len().min(NAMES_SHOWN)].join(", "))
+        }
+        (true, true) => "; there is no service at all".to_owned(),
+    }
+}
+
+pub(super) fn word(instances: u32, since: Time, until: Time) -> Word {
+    let until = (until != Time::NEVER).then(|| until.as_secs_f64());
+    Word { instances, since: since.as_secs_f64(), until }
+}
+
+pub(super) fn mode_word(mode: Mode, since: Time) -> ModeWord {
+    ModeWord { mode: mode_name(mode).to_owned(), since: since.as_secs_f64() }
+}
+
+pub(super) fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Observe => "observe",
+        Mode::Advise => "advise",
+        Mode::Act => "act",
+    }
+}
+
+/// Who describes a service from outside knows its name, and the core its id: one that is known keeps it, and with it
+/// what was learned; any other gets one that was never given.
+pub(super) fn known_by_name(core: &Core<AnyPolicy>, event: Event) -> Event {
+    match event {
+        Event::Service(spec) => {
+            let known = core.specs().find(|known| known.name == spec.name).map(|known| known.id);
+            let id: ServiceId = known.unwrap_or_else(|| core.next_service());
+            Event::Service(Arc::new(ServiceSpec { id, ..(*spec).clone() }))
+        }
+        event => event,
+    }
+}
+
+/// What cannot be used as it is described, for `status`: set by whoever reads descriptions, whole each time.
+#[derive(Clone, Debug, Default)]
+pub struct Problems(Arc<Mutex<Vec<String>>>);
+
+impl Problems {
+    pub fn set(&self, lines: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+    }
+
+    #[must_use]
+    pub fn get(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,156 @@
+//! The core's view in the API's words.
+
+use super::control::{mode_name, mode_word, word};
+use super::publish::View;
+use forerun_api::{Down, Instance, Instances, NextChange, ServiceStatus, Waits, Woken};
+use forerun_core::{InstanceState, ServiceStatus as CoreStatus, WakeBy};
+use forerun_router::ServiceStats;
+use forerun_types::{ServiceId, ServiceSpec, Span, Time};
+
+/// A word of a person is recalled after so long: whoever gave it has likely forgotten it.
+const FORGOTTEN_AFTER: Span = Span::from_secs(86_400);
+
+pub(super) fn service(
+    view: &View,
+    s: &CoreStatus,
+    spec: &ServiceSpec,
+    stats: Option<&ServiceStats>,
+) -> ServiceStatus {
+    let reason = match &s.failing {
+        Some(why) => format!("failing: {}", why.lines().next().unwrap_or_default()),
+        None => s.reason.clone(),
+    };
+    let next_stop =
+        s.next_stop.map(|at| NextChange { at: at.as_secs_f64(), wanted: s.wanted.saturating_sub(1) });
+    ServiceStatus {
+        name: s.name.clone(),
+        mode: mode_name(s.mode).to_owned(),
+        wanted: s.wanted,
+        instances: Instances {
+            starting: count(s, InstanceState::Starting),
+            ready: count(s, InstanceState::Ready),
+            draining: count(s, InstanceState::Draining) + count(s, InstanceState::Stopping),
+            paused: count(s, InstanceState::Paused),
+        },
+        // The router knows these first.
+        in_flight: stats.map_or(s.in_flight, |x| x.in_flight),
+        waiting: stats.map_or(s.waiting, |x| x.held),
+        requests: stats.map_or(0, ServiceStats::requests_total),
+        cold_starts: stats.map_or(0, |x| x.cold_starts),
+        wait_seconds: stats.and_then(waits),
+        memory_bytes: s.instances.iter().map(|i| i.memory_bytes).sum(),
+        reason,
+        next_change: next_stop,
+        backend: spec.backend.clone(),
+        each: s.instances.iter().map(instance).collect(),
+        word: s.word.map(|w| word(w.instances, w.since, w.until)),
+        mode_word: s.mode_word.map(|w| mode_word(w.mode, w.since)),
+        down: s.down.as_ref().map(|d| Down { at: d.at.as_secs_f64(), why: d.why.clone() }),
+        would: s.would.clone(),
+        progress: s.progress.clone(),
+        last_failure: s.last_failure.clone(),
+        completed: s.completed.map(Time::as_secs_f64),
+        depends_on: spec.depends_on.iter().map(|d| d.service.clone()).collect(),
+        needed_by: needed_by(view, &s.name),
+        wakes: s.wakes.iter().map(|w| Woken { at: w.at.as_secs_f64(), by: by(view, w.by) }).collect(),
+        start_seconds: s.start.as_secs_f64(),
+        resume_seconds: s.resume.map(Span::as_secs_f64),
+        specialise_seconds: s.specialise.map(Span::as_secs_f64),
+        min: spec.min,
+        max: spec.max,
+        keep_at_least_seconds: spec.keep_at_least.as_secs_f64(),
+        found: spec.found,
+    }
+}
+
+pub(super) fn count(s: &CoreStatus, state: InstanceState) -> u32 {
+    s.instances.iter().filter(|i| i.state == state).count() as u32
+}
+
+fn instance(i: &forerun_core::InstanceStatus) -> Instance {
+    let state = match i.state {
+        InstanceState::Starting => "starting",
+        InstanceState::Ready => "ready",
+        InstanceState::Paused => "paused",
+        InstanceState::Draining => "draining",
+        InstanceState::Stopping => "stopping",
+    };
+    Instance {
+        instance: i.instance.to_string(),
+        state: state.to_owned(),
+        since: i.since.as_secs_f64(),
+        in_flight: i.in_flight,
+        memory_bytes: i.memory_bytes,
+        reason: i.reason.clone(),
+        found: i.found,
+    }
+}
+
+fn needed_by(view: &View, name: &str) -> Vec<String> {
+    let needs = |spec: &&std::sync::Arc<ServiceSpec>| spec.depends_on.iter().any(|d| d.service == name);
+    view.specs.iter().filter(needs).map(|spec| spec.name.clone()).collect()
+}
+
+fn by(view: &View, by: WakeBy) -> String {
+    match by {
+        WakeBy::User(_) => "request".to_owned(),
+        WakeBy::Operator => "operator".to_owned(),
+        WakeBy::Person => "person".to_owned(),
+        WakeBy::Plan => "plan".to_owned(),
+        WakeBy::Dependent(id) => name_of(view, id),
+    }
+}
+
+fn name_of(view: &View, id: ServiceId) -> String {
+    let found = view.services.iter().find(|s| s.service == id);
+    found.map_or_else(|| "a service that is gone".to_owned(), |s| s.name.clone())
+}
+
+/// What a person said more than a day ago and that still holds.
+pub(super) fn notice(s: &ServiceStatus, now: Time) -> Option<String> {
+    let word = s.word?;
+    let age = Span::from_secs_f64(now.as_secs_f64() - word.since);
+    (age > FORGOTTEN_AFTER).then(|| {
+        format!(
+            "{} has been held at {} by a person for {age}; `forerun resume {}` gives it back to the plan",
+            s.name, word.instances, s.name
+        )
+    })
+}
+
+/// Quantiles over all requests: those that were not held waited for nothing.
+fn waits(stats: &ServiceStats) -> Option<Waits> {
+    let total = stats.requests_total();
+    if total == 0 {
+        return None;
+    }
+    let quantile = |q: f64| {
+        let Some(holds) = &stats.hold_micros else { return 0.0 };
+        let unheld = total.saturating_sub(holds.len()) as f64 / total as f64;
+        if q <= unheld || holds.is_empty() {
+            return 0.0;
+        }
+        holds.value_at_quantile((q - unheld) / (1.0 - unheld)) as f64 / 1e6
+    };
+    Some(Waits { p50: quantile(0.5), p99: quantile(0.99) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forerun_api::Word;
+
+    #[test]
+    fn only_old_words_are_recalled() {
+        let now = Time(10 * 86_400_000_000);
+        let at = |days: f64| ServiceStatus {
+            name: "web".to_owned(),
+            word: Some(Word { instances: 2, since: (10.0 - days) * 86_400.0, until: None }),
+            ..ServiceStatus::default()
+        };
+        assert_eq!(notice(&at(0.5), now), None);
+        assert_eq!(notice(&ServiceStatus::default(), now), None);
+        let told = notice(&at(2.0), now).unwrap_or_default();
+        assert!(told.starts_with("web has been held at 2 by a person for 2d"), "{told}");
+    }
+}

@@ -1,0 +1,82 @@
+//! A person's word, by the commands.
+
+use crate::world::{Live, PATIENCE, World, eventually, forerun};
+use serde_json::Value;
+
+const ONE: &str = "[service.shop-web]\ncommand = [FIXTURE]\nroute = \"web.test\"\nmax = 4\nresources = { memory = \"64MB\" }\n\
+                   [service.watched]\ncommand = [FIXTURE]\nroute = \"watched.test\"\nmode = \"observe\"\n";
+
+/// Runs a command against a running Forerun; gives its code, output and error.
+fn told(live: &Live, args: &[&str]) -> (Option<i32>, String, String) {
+    let api = live.api.to_string();
+    forerun(&[args, &["--api", &api]].concat())
+}
+
+/// The command succeeds and says so.
+fn says(live: &Live, args: &[&str], part: &str) {
+    let (code, out, err) = told(live, args);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{args:?}: {out}");
+    assert!(out.contains(part), "{args:?}: {out}");
+}
+
+#[test]
+fn a_persons_word_holds_until_it_is_taken_back() {
+    let world = World::new("control", ONE);
+    let live = world.up();
+    says(&live, &["scale", "shop-web", "2"], "shop-web is held at 2 until `forerun resume shop-web`");
+    live.ready("shop-web", 2);
+    let word = live.until("shop-web", "its word is shown", |s| s["word"]["instances"] == 2);
+    assert_eq!(word["word"]["until"], Value::Null, "{word}");
+    let (_, out, _) = told(&live, &["status"]);
+    assert!(out.contains("held at 2 by a person until resumed"), "{out}");
+    says(&live, &["scale", "shop-web", "0", "--for", "1h"], "shop-web is held at 0 for 60m");
+    live.until("shop-web", "none", |s| s["instances"]["ready"] == 0 && s["word"]["until"].is_f64());
+    says(&live, &["resume", "shop-web"], "shop-web is the plan's again");
+    live.until("shop-web", "the word is gone", |s| s["word"].is_null());
+    live.serves("web.test");
+    says(&live, &["pause", "shop-web"], "shop-web stays at 1");
+    live.until("shop-web", "paused at one", |s| s["word"]["instances"] == 1);
+    let (_, out, _) = told(&live, &["pause", "shop-web", "--json"]);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&document["service"], &document["word"]["instances"]), (&Value::from("shop-web"), &Value::from(1)));
+    live.drain();
+}
+
+#[test]
+fn a_word_on_the_mode_beats_the_configuration() {
+    let world = World::new("mode", ONE);
+    let live = world.up();
+    says(&live, &["scale", "watched", "1"], "nothing changes before `forerun act watched`");
+    live.until("watched", "it would", |s| s["would"].as_str().is_some_and(|w| w.starts_with("would start 1")));
+    assert_eq!(live.service("watched")["instances"]["ready"], 0);
+    says(&live, &["act", "watched"], "watched is started and stopped by forerun from now on");
+    live.ready("watched", 1);
+    assert_eq!(live.service("watched")["mode"], "act");
+    says(&live, &["observe", "watched"], "only watched");
+    let watched = live.until("watched", "only watched", |s| s["mode"] == "observe");
+    assert_eq!(watched["mode_word"]["mode"], "observe", "{watched}");
+    // What is up is left alone.
+    assert_eq!(watched["instances"]["ready"], 1, "{watched}");
+    live.drain();
+}
+
+#[test]
+fn slips_are_told_with_the_mend() {
+    let world = World::new("slips", ONE);
+    let live = world.up();
+    for (args, code, part) in [
+        (&["pause", "web"][..], 1, "forerun: no service is called `web`; did you mean `shop-web`?\n"),
+        (&["act", "zzz"], 1, "forerun: no service is called `zzz`; there are shop-web, watched\n"),
+        (&["resume", "../status"], 1, "forerun: no service is called `../status`"),
+        (&["scale", "shop-web", "-1"], 2, "forerun: unexpected argument '-1' found"),
+        (&["scale", "shop-web", "two"], 2, "forerun: invalid value 'two' for '<N>'"),
+        (&["scale", "shop-web", "2", "--for", "soon"], 2, "forerun: --for: \"soon\" is no duration"),
+        (&["scale", "shop-web", "2", "--for", "0s"], 2, "forerun: --for: must be more than nothing"),
+    ] {
+        let (got, out, err) = told(&live, args);
+        assert_eq!(got, Some(code), "{args:?}: {out}{err}");
+        assert!(err.starts_with(part) && err.lines().count() == 1, "{args:?}: {err}");
+    }
+    eventually("nothing was changed by that", PATIENCE, || live.service("shop-web")["word"].is_null());
+    live.drain();
+}
