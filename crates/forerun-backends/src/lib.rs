@@ -8,6 +8,7 @@
 //! backend's own, on a thread of its own.
 
 mod backend;
+pub mod command;
 #[cfg(feature = "docker")]
 pub mod docker;
 mod errands;
@@ -19,6 +20,7 @@ pub mod process;
 mod waited;
 
 pub use backend::{Backend, Capabilities, OrderError, SetupError, Sink, StartOrder, StopOrder};
+pub use command::{CommandBackend, CommandSettings};
 #[cfg(feature = "docker")]
 pub use docker::{DockerBackend, DockerSettings};
 pub use process::{ProcessBackend, ProcessSettings, launcher_main, reaper_main};

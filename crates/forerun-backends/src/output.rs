@@ -55,6 +55,14 @@ impl Tail {
         format!("...{}", &text[from..])
     }
 
+    /// A sentence, with the last lines after it.
+    pub(crate) fn told(&self, what: String) -> String {
+        match self.summary() {
+            lines if lines.is_empty() => format!("{what}; it printed nothing"),
+            lines => format!("{what}; last lines: {lines}"),
+        }
+    }
+
     /// Whether any kept line contains one of these lower-case texts, whatever its case.
     pub(crate) fn mentions(&self, texts: &[&str]) -> bool {
         self.lines.iter().chain(Some(&self.partial)).any(|line| {

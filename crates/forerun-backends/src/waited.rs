@@ -7,7 +7,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How soon it is noticed that the deadline has come nearer.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What became of it.
 #[derive(Debug)]
@@ -17,16 +20,17 @@ pub(crate) struct Waited {
     pub(crate) tail: Tail,
 }
 
-/// Waits for a child that leads a process group of its own. At the deadline the whole group is killed. What it leaves
+/// Waits for a child that leads a process group of its own. At the deadline, which may come nearer
+/// meanwhile, the whole group is killed. What it leaves
 /// running when it ends by itself goes on, and what that prints is dropped.
 ///
 /// # Errors
 /// It cannot be watched, and has been killed.
-pub(crate) fn wait(mut child: Child, output: &OwnedFd, until: Instant) -> io::Result<Waited> {
+pub(crate) fn wait(mut child: Child, output: &OwnedFd, until: impl Fn() -> Instant) -> io::Result<Waited> {
     let pid = Pid::from_child(&child);
     let mut tail = Tail::default();
     let watched = rustix::io::ioctl_fionbio(output, true).and_then(|()| pidfd_open(pid, PidfdFlags::empty()));
-    let ended = watched.and_then(|pidfd| follow(&pidfd, output, until, &mut tail));
+    let ended = watched.and_then(|pidfd| follow(&pidfd, output, &until, &mut tail));
     if !matches!(ended, Ok(true)) {
         let _ = kill_process_group(pid, Signal::KILL);
         let _ = child.kill();
@@ -36,14 +40,19 @@ pub(crate) fn wait(mut child: Child, output: &OwnedFd, until: Instant) -> io::Re
 }
 
 /// Whether it ended in time.
-fn follow(pidfd: &OwnedFd, output: &OwnedFd, until: Instant, tail: &mut Tail) -> Result<bool, Errno> {
+fn follow(
+    pidfd: &OwnedFd,
+    output: &OwnedFd,
+    until: &dyn Fn() -> Instant,
+    tail: &mut Tail,
+) -> Result<bool, Errno> {
     let mut open = true;
     loop {
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until().saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(false);
         }
-        // Rounded up, so that it does not turn round and round before the deadline.
+        let left = left.min(ASK_AGAIN);
         let timeout = Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(3600),
             tv_nsec: left.subsec_nanos().into(),

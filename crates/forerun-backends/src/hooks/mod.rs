@@ -8,9 +8,10 @@ mod key;
 
 pub use key::{KeyError, check_key, fill, fill_args, fill_files, fill_path};
 
+use forerun_types::Readiness;
 use http::{Answer, Ask};
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// The longest that a question whether an instance is busy may take: an answer follows within a few seconds.
@@ -84,6 +85,47 @@ fn pointed(path: &str, pointer: &str, answer: &Answer) -> BusyFound {
         Value::Object(fields) => format!("{} field(s)", fields.len()),
     };
     BusyFound { busy, why: format!("GET {path} says {what} at `{pointer}`") }
+}
+
+/// What the end of a command says that was asked: exit code 0 is busy, and so is an end by a signal or none in time.
+#[must_use]
+pub fn busy_by_exit(code: Option<Option<i32>>) -> BusyFound {
+    match code {
+        Some(Some(0)) => BusyFound::busy("its busy command says so"),
+        Some(Some(code)) => BusyFound::free(format!("its busy command ended with exit code {code}")),
+        Some(None) => BusyFound::busy("its busy command was killed"),
+        None => BusyFound::busy("its busy command was not over in time"),
+    }
+}
+
+/// # Errors
+/// A way to see readiness that cannot be, in a sentence.
+pub fn check_ready(ready: &Readiness) -> Result<(), String> {
+    match ready {
+        Readiness::Http { path }
+            if !path.starts_with('/') || path.contains(|c: char| c <= ' ' || c == '\u{7f}') =>
+        {
+            Err(format!("the ready path `{}` must start with / and hold no blanks", path.escape_debug()))
+        }
+        Readiness::Log { text } if text.is_empty() => Err("the ready text is empty".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an instance is ready by what its address says. What is not asked there counts as ready, but for a line of
+/// output, which is not seen here.
+#[must_use]
+pub fn is_ready(address: SocketAddr, ready: &Readiness, within: Duration) -> bool {
+    match ready {
+        Readiness::None => true,
+        Readiness::Log { .. } => false,
+        Readiness::Tcp | Readiness::Health => TcpStream::connect_timeout(&address, within).is_ok(),
+        Readiness::Http { path } => {
+            let ask = Ask { method: "GET", path, key: None, keep_bytes_max: 0 };
+            http::ask(address, &ask, Instant::now() + within)
+                .is_ok_and(|answer| (200..400).contains(&answer.status))
+        }
+    }
 }
 
 /// Makes a running instance `key`'s by a POST of `path`, in which `{key}` is replaced. The key is the body, and the

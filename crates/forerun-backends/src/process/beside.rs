@@ -46,7 +46,7 @@ impl Beside {
             let _ = held.child.wait();
             return Err(not_begun(&error));
         }
-        let waited = waited::wait(held.child, &held.output, until)
+        let waited = waited::wait(held.child, &held.output, || until)
             .map_err(|error| format!("`{program}` cannot be watched: {error}"))?;
         match waited.status {
             Some(_) => Ok(waited),

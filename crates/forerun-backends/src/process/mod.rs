@@ -20,7 +20,7 @@ mod files;
 mod freeze;
 mod keeper;
 mod launch;
-mod ports;
+pub(crate) mod ports;
 mod prepare;
 mod probe;
 mod procfs;

@@ -13,7 +13,7 @@ const RANGE: u16 = 12_000;
 
 /// Hands out ports in rotation, so that one is not given again soon after its instance's end.
 #[derive(Debug)]
-pub(super) struct Ports {
+pub(crate) struct Ports {
     low: u16,
     high: u16,
     next: u16,
@@ -22,14 +22,14 @@ pub(super) struct Ports {
 
 impl Ports {
     /// Ports from `low` to `high`; `draw` chooses where the rotation starts.
-    pub(super) fn new((low, high): (u16, u16), draw: u32) -> Self {
+    pub(crate) fn new((low, high): (u16, u16), draw: u32) -> Self {
         let count = u32::from(high - low) + 1;
         let next = low + u16::try_from(draw % count).unwrap_or(0);
         Self { low, high, next, used: HashSet::new() }
     }
 
     /// A port on which nothing listens now; `None` if none is found.
-    pub(super) fn take(&mut self) -> Option<u16> {
+    pub(crate) fn take(&mut self) -> Option<u16> {
         for _ in 0..TRIES_MAX {
             let port = self.next;
             self.next = if port >= self.high { self.low } else { port + 1 };
@@ -42,7 +42,7 @@ impl Ports {
     }
 
     /// The one port that a service can listen on.
-    pub(super) fn take_fixed(&mut self, port: u16) -> Fixed {
+    pub(crate) fn take_fixed(&mut self, port: u16) -> Fixed {
         if self.used.contains(&port) {
             return Fixed::Ours;
         }
@@ -54,14 +54,19 @@ impl Ports {
         Fixed::Taken
     }
 
-    pub(super) fn give_back(&mut self, port: u16) {
+    /// A port that something of ours listens on already.
+    pub(crate) fn hold(&mut self, port: u16) {
+        self.used.insert(port);
+    }
+
+    pub(crate) fn give_back(&mut self, port: u16) {
         self.used.remove(&port);
     }
 }
 
 /// What became of the wish for one certain port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fixed {
+pub(crate) enum Fixed {
     Taken,
     /// Another instance of ours has it, and will give it back.
     Ours,
@@ -71,7 +76,7 @@ pub(super) enum Fixed {
 
 /// Ports that the kernel does not use for outgoing connections: one of those could take an instance's port between
 /// the choice and the instance's own `bind`, and a probe could even connect to itself.
-pub(super) fn default_range() -> (u16, u16) {
+pub(crate) fn default_range() -> (u16, u16) {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut numbers = text.split_ascii_whitespace().filter_map(|number| number.parse::<u16>().ok());
     outside((numbers.next().unwrap_or(32_768), numbers.next().unwrap_or(60_999)))

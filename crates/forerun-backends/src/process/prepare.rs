@@ -2,7 +2,7 @@
 
 use super::{procfs, why};
 use crate::hooks;
-use forerun_types::{InstanceId, Launch, Readiness, ServiceSpec, Specialise};
+use forerun_types::{InstanceId, Launch, ServiceSpec, Specialise};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ pub(super) fn prepare<'a>(
     let Launch::Process { command, env, folder } = &spec.launch else {
         return Err("the process backend runs commands, and this service has none".to_owned());
     };
-    check_ready(&spec.ready)?;
+    hooks::check_ready(&spec.ready)?;
     let (program, args) = command.split_first().ok_or("the command is empty")?;
     let special = Special::of(place, spec)?;
     let fill = |text: &str| put_in(text, place);
@@ -186,16 +186,4 @@ pub(super) fn files(
     let files =
         special.files.iter().map(|(path, content)| (put_in(path, place), put_in(content, place))).collect();
     hooks::fill_files(&files, key, Some(place.files)).map_err(|error| error.to_string())
-}
-
-fn check_ready(ready: &Readiness) -> Result<(), String> {
-    match ready {
-        Readiness::Http { path }
-            if !path.starts_with('/') || path.contains(|c: char| c <= ' ' || c == '\u{7f}') =>
-        {
-            Err(format!("the ready path `{}` must start with / and hold no blanks", path.escape_debug()))
-        }
-        Readiness::Log { text } if text.is_empty() => Err("the ready text is empty".to_owned()),
-        _ => Ok(()),
-    }
 }

@@ -207,11 +207,7 @@ fn ask(busy: &Busy, beside: &Beside, address: SocketAddr) -> BusyFound {
             hooks::busy_http(address, path, pointer.as_deref(), hooks::BUSY_WITHIN)
         }
         Busy::Command(command) => match beside.run(command, hooks::BUSY_WITHIN) {
-            Ok(waited) => match waited.status.and_then(|status| status.code()) {
-                Some(0) => BusyFound::busy("its busy command says so"),
-                Some(code) => BusyFound::free(format!("its busy command ended with exit code {code}")),
-                None => BusyFound::busy("its busy command was killed"),
-            },
+            Ok(waited) => hooks::busy_by_exit(waited.status.map(|status| status.code())),
             Err(why) => BusyFound::busy(why),
         },
         Busy::Cpu { .. } | Busy::Network { .. } => BusyFound::busy("this is not asked of an instance"),
