@@ -7,14 +7,22 @@ mod testbed;
 use crate::cargo::{self, Count, Package, cargo};
 use crate::run;
 use crate::stages::{Context, check, skip};
-use crate::tools;
+use crate::{process, tools};
+use serde_json::Value;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 use testbed::{Daemon, Unavailable};
 
 /// The tests that want an engine, by package.
 pub(crate) const TESTS: &[(&str, &str)] = &[("forerun-backends", "docker"), ("forerun", "docker")];
 
-/// What the engine needs besides itself; Debian's names.
+/// Recorded minutes of the race, three seconds each.
+const DEMO_MINUTES: &str = "8";
+const DEMO_LIMIT: Duration = Duration::from_secs(180);
+
+/// What it takes to run an engine and to fill it.
+const PROGRAMS: &[&str] = &["dockerd", "docker", "iptables", "busybox"];
+/// Where those are; Debian's names.
 const DEBIAN: &[&str] = &["docker.io", "iptables", "busybox-static"];
 
 pub(crate) fn run(context: &Context) -> Count {
@@ -24,7 +32,7 @@ pub(crate) fn run(context: &Context) -> Count {
     if !built.good {
         return check("build", Err(built.trouble.unwrap_or_else(|| "see above".to_owned())));
     }
-    let daemon = match daemon() {
+    let daemon = match daemon(true) {
         Ok(daemon) => daemon,
         Err(Unavailable::Here(why)) => return skip("docker", &why),
         Err(Unavailable::Broken(why)) => return check("a docker engine for the tests", Err(why)),
@@ -32,10 +40,43 @@ pub(crate) fn run(context: &Context) -> Count {
     let mut count = check("a docker engine for the tests, and images made here", Ok(()));
     let mut inside = daemon.inside(&test(&tests));
     count.add(cargo::count_of(&run::shown(&mut inside, run::LIMIT)));
+    count.add(check("demo --backend docker", demo(&daemon)));
     if count.failed > 0 {
         println!("the last lines of dockerd's log:\n{}", daemon.log_tail());
     }
     count
+}
+
+/// A short race over containers: every request is served on both sides, and nothing is left in the engine.
+fn demo(daemon: &Daemon) -> Result<(), String> {
+    let forerun = process::built("debug", "forerun")?;
+    let args = ["demo", "--backend", "docker", "--minutes", DEMO_MINUTES, "--json"];
+    let mut inside = daemon.inside(Command::new(forerun).args(args));
+    let ran = run::quiet(inside.env("DOCKER_HOST", daemon.socket()), DEMO_LIMIT);
+    if !ran.good {
+        return Err(ran.trouble.unwrap_or_else(|| "it failed, see above".to_owned()));
+    }
+    let printed: Value = serde_json::from_str(&ran.text).map_err(|e| format!("--json is no JSON: {e}"))?;
+    let act = &printed["acts"][0];
+    let requests = act["traffic"]["requests"].as_u64().filter(|n| *n > 0).ok_or("it had no requests")?;
+    let sides: Vec<&Value> = cargo::array(&act["runs"]).collect();
+    for side in &sides {
+        let (policy, served) = (&side["policy"], &side["requests"]);
+        if *served != requests || side["instances_started"] == 0 {
+            return Err(format!("{policy} served {served} of {requests} requests: {side}"));
+        }
+        println!("demo: {policy}: {} cold starts, {requests} requests", side["cold_starts"]);
+    }
+    if sides.len() != 2 {
+        return Err(format!("it had {} sides", sides.len()));
+    }
+    for (what, args) in [("containers", &["ps", "-aq"][..]), ("images", &["images", "-q", "forerun-demo"])] {
+        let left = run::quiet(daemon.docker().args(args), DEMO_LIMIT);
+        if !left.good || !left.text.trim().is_empty() {
+            return Err(format!("it left {what} behind: {}", left.text));
+        }
+    }
+    Ok(())
 }
 
 /// `cargo xtask docker-shell COMMAND...`: runs a command beside an engine as the tests have it.
@@ -44,7 +85,7 @@ pub(crate) fn shell(words: &[String]) -> ExitCode {
         eprintln!("xtask: docker-shell needs a command, as cargo test -p forerun --test docker");
         return ExitCode::from(2);
     };
-    let daemon = match daemon() {
+    let daemon = match daemon(true) {
         Ok(daemon) => daemon,
         Err(Unavailable::Here(why) | Unavailable::Broken(why)) => {
             eprintln!("xtask: {why}");
@@ -52,7 +93,8 @@ pub(crate) fn shell(words: &[String]) -> ExitCode {
         }
     };
     let mut command = Command::new(program);
-    match daemon.inside(command.args(args)).status() {
+    // Whoever works by hand wants the engine to be found, too.
+    match daemon.inside(command.args(args)).env("DOCKER_HOST", daemon.socket()).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -62,12 +104,22 @@ pub(crate) fn shell(words: &[String]) -> ExitCode {
     }
 }
 
-/// Finds or installs what an engine needs, starts one, and gives it the images.
-fn daemon() -> Result<Daemon, Unavailable> {
+/// An engine for a benchmark, where one can be had without installing anything.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn found() -> Result<Daemon, String> {
+    daemon(false).map_err(|(Unavailable::Here(why) | Unavailable::Broken(why))| why)
+}
+
+/// Finds what an engine needs (or installs it), starts one, and gives it the images.
+fn daemon(install: bool) -> Result<Daemon, Unavailable> {
     testbed::remove_leftovers();
     testbed::possible()?;
-    let missing = |name: &&str| tools::find(name).is_none();
-    if ["dockerd", "docker", "iptables", "busybox"].iter().any(missing) {
+    if let Some(program) = PROGRAMS.iter().find(|name| tools::find(name).is_none()) {
+        if !install {
+            return Err(Unavailable::Here(format!("there is no {program}")));
+        }
         tools::apt_install(DEBIAN).map_err(Unavailable::Here)?;
     }
     let daemon = Daemon::start()?;

@@ -5,6 +5,7 @@ mod core;
 mod replay;
 mod specialise;
 mod wake;
+mod wake_docker;
 
 use serde::Serialize;
 

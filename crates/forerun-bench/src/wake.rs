@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 60;
 /// How often the one who starts by hand asks again: as fast as makes no difference.
 const ASK_EVERY: Duration = Duration::from_micros(500);
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run() -> Vec<Figure> {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -40,17 +40,20 @@ pub(crate) fn run() -> Vec<Figure> {
         until_asleep(&engine);
     }
     runtime.block_on(engine.shutdown());
+    let containers = crate::wake_docker::run(&folder);
     let _ = std::fs::remove_dir_all(&folder);
     let (median_woken, median_by_hand) = (quantile(&mut woken, 0.5), quantile(&mut by_hand, 0.5));
     let (high_woken, high_by_hand) = (quantile(&mut woken, 0.9), quantile(&mut by_hand, 0.9));
     let by = "the same program started by hand";
     let mut overhead = Figure::new("overhead, median", median_woken - median_by_hand, "ms", "target", 5.0);
     overhead.reference = "5 ms";
-    vec![
+    let mut figures = vec![
         Figure::new("request to answer, median", median_woken, "ms", by, median_by_hand),
         Figure::new("request to answer, p90", high_woken, "ms", by, high_by_hand),
         overhead,
-    ]
+    ];
+    figures.extend(containers);
+    figures
 }
 
 fn settings(folder: &Path) -> Settings {
@@ -67,6 +70,11 @@ fn settings(folder: &Path) -> Settings {
         drain_timeout: Span::from_secs(1),
         ..ServiceSpec::named(ServiceId(0), "woken")
     };
+    settings_of(folder, spec)
+}
+
+/// An engine of one service, of which nothing is kept, over processes.
+pub(crate) fn settings_of(folder: &Path, spec: ServiceSpec) -> Settings {
     Settings {
         // Nothing is kept: every request wakes.
         policy: "none".to_owned(),
@@ -95,7 +103,7 @@ fn settings(folder: &Path) -> Settings {
 }
 
 /// Milliseconds from a request at the router to the end of its answer.
-fn wake(router: SocketAddr) -> f64 {
+pub(crate) fn wake(router: SocketAddr) -> f64 {
     let began = Instant::now();
     if !ask(router) {
         fail("the woken service gave no good answer");
@@ -128,7 +136,7 @@ fn start_by_hand() -> f64 {
     took
 }
 
-fn ask(address: SocketAddr) -> bool {
+pub(crate) fn ask(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: woken\r\nConnection: close\r\n\r\n");
@@ -136,7 +144,7 @@ fn ask(address: SocketAddr) -> bool {
     asked.is_ok() && stream.read_to_end(&mut answer).is_ok() && answer.starts_with(b"HTTP/1.1 200")
 }
 
-fn until_asleep(engine: &Engine) {
+pub(crate) fn until_asleep(engine: &Engine) {
     let began = Instant::now();
     std::thread::sleep(Duration::from_millis(250));
     while engine.published().with(|v| v.is_none_or(|v| v.site.instances > 0)) {
@@ -147,7 +155,7 @@ fn until_asleep(engine: &Engine) {
     }
 }
 
-fn quantile(values: &mut [f64], q: f64) -> f64 {
+pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get((q * values.len() as f64) as usize).copied().unwrap_or(f64::NAN)
 }

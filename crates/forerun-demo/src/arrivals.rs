@@ -92,6 +92,7 @@ fn draw(seed: u64, app: u64, minute: u64, n: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RunsOn;
 
     #[test]
     fn the_embedded_day_is_whole() {
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn requests_carry_the_recorded_load_and_do_not_depend_on_the_range() {
-        let (apps, act) = (apps().unwrap(), Services::load().unwrap());
+        let (apps, act) = (apps().unwrap(), Services::load(RunsOn::Processes).unwrap());
         let whole = requests(&apps, 0..1_440, &act);
         let busy: u64 = whole.events.iter().map(|e| e.duration.unwrap().0 * act.speedup).sum();
         let told: f64 = apps.iter().flat_map(|a| &a.concurrency).filter(|c| **c >= CONCURRENCY_LEAST).sum();

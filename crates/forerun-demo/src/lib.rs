@@ -1,22 +1,29 @@
-//! `forerun demo`: a live race between a fixed keep-alive and Forerun, over real processes, on a real trace.
+//! `forerun demo`: a live race between a fixed keep-alive and Forerun, over real processes or
+//! containers, on a real trace.
 //!
 //! Absent on purpose: anything scripted. What the table says was measured while it ran.
 
 mod arrivals;
+#[cfg(feature = "docker")]
+mod image;
+mod instances;
 mod learn;
 mod manifest;
 mod race;
 mod report;
 mod show;
 
+pub use instances::RunsOn;
 pub use report::{Act, Report, Traffic, Wins};
 
 use forerun_core::AnyPolicy;
 use forerun_types::{Span, Time};
+use instances::Instances;
 use manifest::Services;
 use race::Side;
 use show::Screen;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Between the end of what was learned and the first request: both sides bring up what they would have up by then.
@@ -34,6 +41,8 @@ pub enum DemoError {
     Lab(#[source] forerun_lab::LabError),
     #[error(transparent)]
     Engine(#[from] forerun_engine::live::StartError),
+    #[error("cannot make the image of the demo's containers: {0}")]
+    Image(String),
     #[error("cannot find this program's own file: {0}")]
     Program(#[source] std::io::Error),
     #[error("cannot write: {0}")]
@@ -43,6 +52,7 @@ pub enum DemoError {
 /// How much of the demo to play.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
+    pub runs_on: RunsOn,
     /// Recorded minutes to race over, if fewer than the manifest has.
     pub race_minutes_max: Option<usize>,
 }
@@ -52,7 +62,7 @@ pub struct Options {
 /// # Errors
 /// [`DemoError`].
 pub async fn run(options: Options, mut out: Option<&mut dyn Write>) -> Result<Report, DemoError> {
-    let mut act = Services::load()?;
+    let mut act = Services::load(options.runs_on)?;
     if let Some(most) = options.race_minutes_max {
         act.race_minutes.1 = act.race_minutes.1.min(act.race_minutes.0 + most.max(1));
     }
@@ -60,8 +70,10 @@ pub async fn run(options: Options, mut out: Option<&mut dyn Write>) -> Result<Re
     let past = arrivals::requests(&apps, act.learn_minutes.0..act.learn_minutes.1, &act);
     let future = arrivals::requests(&apps, act.race_minutes.0..act.race_minutes.1, &act);
     let learned = learn::baseline(&past, &act)?;
+    let instances = Arc::new(Instances::prepare(options.runs_on).await?);
     if let Some(out) = &mut out {
-        writeln!(out, "Act one: services\n\n{}", report::preface(&act, &learned, future.events.len()))?;
+        let preface = report::preface(&act, &learned, future.events.len(), &instances.words());
+        writeln!(out, "Act one: services\n\n{preface}")?;
         out.flush()?;
     }
 
@@ -76,7 +88,7 @@ pub async fn run(options: Options, mut out: Option<&mut dyn Write>) -> Result<Re
         let policy = AnyPolicy::named(name, keep, LEARNING_BYTES_MAX)
             .ok_or_else(|| DemoError::Manifest(format!("no policy {name}")))?;
         let core = learn::core(policy, &past, past_length, begins_at, &act)?;
-        sides.push(Side::start(name, keep, core, &apps, &act).await?);
+        sides.push(Side::start(name, keep, core, &apps, &act, &instances).await?);
     }
     tokio::time::sleep_until(begins.into()).await;
     for side in &mut sides {

@@ -2,16 +2,17 @@
 
 use crate::DemoError;
 use crate::arrivals::App;
+use crate::instances::Instances;
 use crate::manifest::Services;
-use forerun_backends::{Backend, ProcessBackend, ProcessSettings, Sink};
+use forerun_backends::Sink;
 use forerun_core::{AnyPolicy, Core};
 use forerun_engine::ServiceTotals;
 use forerun_engine::live::{Engine, Settings};
 use forerun_router::{Listen, RouterLimits};
 use forerun_trace::Trace;
 use forerun_types::{
-    Event, HoldLimits, Launch, Readiness, Resources, RouteRule, ServiceId, ServiceSpec, SiteId, SiteSpec,
-    SlaClass, Span, UserFrom,
+    Event, HoldLimits, Readiness, Resources, RouteRule, ServiceId, ServiceSpec, SiteId, SiteSpec, SlaClass,
+    Span, UserFrom,
 };
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -91,13 +92,14 @@ impl Seen {
 }
 
 impl Side {
-    /// A router, an engine and a process backend of its own.
+    /// A router, an engine and a backend of its own.
     pub(crate) async fn start(
         policy: &str,
         keep: Option<Span>,
         learned: Core<AnyPolicy>,
         apps: &[App],
         act: &Services,
+        instances: &Arc<Instances>,
     ) -> Result<Self, DemoError> {
         let shown = keep.map_or_else(|| policy.to_owned(), |k| format!("{policy}={}", act.recorded(k)));
         let folder =
@@ -106,7 +108,7 @@ impl Side {
             policy: policy.to_owned(),
             keep,
             learning_bytes_max: 64 << 20,
-            services: specs(apps, act)?,
+            services: specs(apps, act, instances),
             site: SiteSpec {
                 id: SiteId(0),
                 name: "here".to_owned(),
@@ -120,10 +122,9 @@ impl Side {
             journal_bytes_max: JOURNAL_BYTES_MAX,
             listen: Listen::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             router_limits: RouterLimits::default(),
-            backends: Box::new(|sink, folder: &Path| {
-                let process =
-                    ProcessBackend::new(ProcessSettings::of_this_program(folder), without_readings(sink))?;
-                Ok(vec![Arc::new(process) as Arc<dyn Backend>])
+            backends: Box::new({
+                let instances = Arc::clone(instances);
+                move |sink, folder: &Path| Ok(vec![instances.backend(without_readings(sink), folder)?])
             }),
             learned: Some(learned),
         };
@@ -198,7 +199,7 @@ impl Side {
 /// what the trace tells of its application instead.
 fn without_readings(sink: Sink) -> Sink {
     Arc::new(move |event| {
-        if !matches!(event, Event::InstanceUsage { .. }) {
+        if !matches!(event, Event::InstanceUsage { .. } | Event::InstanceTraffic { .. }) {
             sink(event);
         }
     })
@@ -211,16 +212,13 @@ async fn answer(client: &Client<HttpConnector, Empty<Bytes>>, request: hyper::Re
 }
 
 /// The services as both sides run them.
-fn specs(apps: &[App], act: &Services) -> Result<Vec<Arc<ServiceSpec>>, DemoError> {
-    let this = std::env::current_exe().map_err(DemoError::Program)?;
-    let command =
-        [this.to_string_lossy().as_ref(), "__fixture", "--start-delay", &act.start.as_millis().to_string()]
-            .map(str::to_owned)
-            .to_vec();
+fn specs(apps: &[App], act: &Services, instances: &Instances) -> Vec<Arc<ServiceSpec>> {
+    let (backend, launch, port) = instances.launch(act.sleep);
     let spec = |(id, app): (usize, &App)| {
         Arc::new(ServiceSpec {
-            backend: "process".to_owned(),
-            launch: Launch::Process { command: command.clone(), env: BTreeMap::new(), folder: None },
+            backend: backend.to_owned(),
+            launch: launch.clone(),
+            port,
             route: RouteRule { hosts: vec![app.name.clone()], paths: Vec::new() },
             ready: Readiness::Tcp,
             start_timeout: Span::from_secs(20),
@@ -236,7 +234,7 @@ fn specs(apps: &[App], act: &Services) -> Result<Vec<Arc<ServiceSpec>>, DemoErro
             ..ServiceSpec::named(ServiceId(id as u32), app.name.clone())
         })
     };
-    Ok(apps.iter().enumerate().map(spec).collect())
+    apps.iter().enumerate().map(spec).collect()
 }
 
 /// Sends every request to both sides at its instant after `begins`, and measures until `length` has passed.

@@ -5,6 +5,7 @@ use crate::manifest::Services;
 use crate::race::{Tally, gb_seconds, quantile};
 use comfy_table::{CellAlignment, Table, presets};
 use forerun_lab::{MemoryScores, Scores, WaitScores};
+use forerun_types::Span;
 use serde::Serialize;
 
 /// Resamples for the interval.
@@ -140,26 +141,30 @@ impl Report {
 }
 
 /// How the race was made, to be read before its figures.
-pub(crate) fn preface(act: &Services, learned: &Learned, requests: usize) -> String {
+pub(crate) fn preface(act: &Services, learned: &Learned, requests: usize, instances: &str) -> String {
     let clock = |minute: usize| format!("{:02}:{:02}", minute / 60, minute % 60);
     let hours = |minutes: (usize, usize)| format!("{}-{}", clock(minutes.0), clock(minutes.1));
     let recorded = |gbs: f64| gbs * act.speedup as f64 / 3_600.0;
     format!(
         "\
 Traffic   {SOURCE}.
-          Learned from {learn}; raced over {race}: {requests} requests at {speedup}x, a recorded minute a second.
+          Learned from {learn}; raced over {race}: {requests} requests at {speedup}x, {minute}.
           The trace tells the mean concurrency c of each minute: ceil(c) requests arrive in it, each lasting
           60 c / ceil(c) seconds, at instants drawn by a fixed seed.
-Starts    real processes; each sleeps {start} before it listens, {start_recorded} at recorded speed. One request at a
-          time each. An instance counts with the memory that the trace tells of its application.
+Starts    {instances}; each sleeps {sleep} before it listens, {sleep_recorded} at recorded speed.
+          One request at a time each. An instance counts with the memory that the trace tells of its application.
 Baseline  keep-alive={keep}: of the fixed times, the shortest that may use Forerun's memory on the learning part
           ({keep_gbh:.1} against {forerun_gbh:.1} GB-hours there, {keep_cold} against {forerun_cold} cold starts).
 ",
         learn = hours(act.learn_minutes),
         race = hours(act.race_minutes),
         speedup = act.speedup,
-        start = act.start,
-        start_recorded = act.recorded(act.start),
+        sleep = act.sleep,
+        sleep_recorded = act.recorded(act.sleep),
+        minute = match act.played(Span::from_secs(60)) {
+            Span(1_000_000) => "a recorded minute a second".to_owned(),
+            played => format!("a recorded minute in {played}"),
+        },
         keep = learned.keep_alive,
         keep_gbh = recorded(learned.keep_alive_gbs),
         forerun_gbh = recorded(learned.forerun_gbs),

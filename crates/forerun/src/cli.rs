@@ -64,7 +64,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// What runs the instances
-    #[arg(long, value_name = "BACKEND", default_value = "process", value_parser = ["process"])]
+    #[arg(long, value_name = "BACKEND", default_value = "process", value_parser = ["process", "docker"])]
     pub(crate) backend: String,
     /// Race over so many recorded minutes at most
     #[arg(long, value_name = "N")]

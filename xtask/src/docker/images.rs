@@ -18,7 +18,7 @@ pub(crate) fn make(daemon: &Daemon) -> Result<(), String> {
     let root = daemon.folder().join("root");
     busybox(&root)?;
     import(daemon, &root, BUSYBOX, &[r#"CMD ["sleep", "86400"]"#])?;
-    let built = run::shown(
+    let built = run::quiet(
         cargo().args(["build", "--package", "forerun-backends", "--bin", "forerun-fixture"]),
         run::LIMIT,
     );

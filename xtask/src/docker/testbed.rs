@@ -75,7 +75,7 @@ impl Daemon {
         let holder = command.spawn().map_err(|e| broken("setpriv", e))?;
         let mut daemon = Daemon { folder, holder };
         daemon.wait_until_up()?;
-        println!("a docker engine is up: {}", daemon.version());
+        eprintln!("a docker engine is up: {}", daemon.version());
         Ok(daemon)
     }
 
@@ -99,7 +99,8 @@ impl Daemon {
         &self.folder
     }
 
-    fn socket(&self) -> String {
+    /// Its address: `unix:///...`.
+    pub(crate) fn socket(&self) -> String {
         format!("unix://{}", self.folder.join("docker.sock").display())
     }
 
@@ -163,7 +164,7 @@ pub(crate) fn remove_leftovers() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|n| n.strip_prefix(PREFIX)?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            println!("removing what a killed run left: {}", entry.path().display());
+            eprintln!("removing what a killed run left: {}", entry.path().display());
             remove(&entry.path());
         }
     }
@@ -190,7 +191,7 @@ fn remove(folder: &Path) {
         }
     }
     if let Err(error) = fs::remove_dir_all(folder) {
-        println!("cannot remove {}: {error}", folder.display());
+        eprintln!("cannot remove {}: {error}", folder.display());
     }
 }
 

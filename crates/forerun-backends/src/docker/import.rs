@@ -2,6 +2,8 @@
 
 use super::engine::{Engine, EngineError};
 use super::host::{Place, TlsFiles};
+use super::owner::MADE;
+use std::collections::BTreeSet;
 
 /// Makes the image `repository:tag` of a root file system's tar archive, and waits for it. Returns what runs there, as
 /// `Docker 20.10.24, API 1.41`.
@@ -28,6 +30,41 @@ pub fn remove_image(host: Option<&str>, tls: Option<&TlsFiles>, name: &str) -> R
     with_engine(host, tls, async |engine| match engine.remove_image(name).await {
         Err(error) if error.is_absent() => Ok(()),
         other => other,
+    })
+}
+
+/// Removes images of this repository by [`import`], and containers that were made of them, where `is_over` says so of
+/// the tag: what a run that was killed has left. Returns how many containers went.
+///
+/// # Errors
+/// If no engine is there, it does not answer in time, or it refuses.
+pub fn remove_leftovers(
+    host: Option<&str>,
+    tls: Option<&TlsFiles>,
+    repository: &str,
+    is_over: impl Fn(&str) -> bool,
+) -> Result<usize, EngineError> {
+    let over = |name: &str| {
+        let tag = name.strip_prefix(repository).and_then(|rest| rest.strip_prefix(':'));
+        tag.is_some_and(&is_over)
+    };
+    with_engine(host, tls, async |engine| {
+        let (mut removed, mut images) = (0, BTreeSet::new());
+        for made in engine.list(&format!("{MADE}=true")).await? {
+            let (Some(id), Some(image)) = (made.id, made.image.filter(|image| over(image))) else { continue };
+            match engine.remove(&id).await {
+                Err(error) if !error.is_absent() && !error.is_conflict() => return Err(error),
+                _ => removed += 1,
+            }
+            images.insert(image);
+        }
+        for image in images {
+            match engine.remove_image(&image).await {
+                Err(error) if !error.is_absent() && !error.is_conflict() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(removed)
     })
 }
 

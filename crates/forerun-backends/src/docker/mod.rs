@@ -32,7 +32,7 @@ mod watch;
 pub use discover::{Discovered, discover};
 pub use engine::EngineError;
 pub use host::TlsFiles;
-pub use import::{import, remove_image};
+pub use import::{import, remove_image, remove_leftovers};
 pub use labelled::{ENABLE, Labelled};
 pub use watch::LabelSink;
 

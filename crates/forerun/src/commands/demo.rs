@@ -3,7 +3,7 @@
 use crate::cli::DemoArgs;
 use crate::failure::Failure;
 use crate::open_files;
-use forerun_demo::Options;
+use forerun_demo::{Options, Report, RunsOn};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -17,17 +17,34 @@ pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::Running(format!("cannot start the runtime: {e}")))?;
-    let options = Options { race_minutes_max: args.minutes };
-    let play = |out| runtime.block_on(forerun_demo::run(options, out));
+    let runs_on = match args.backend.as_str() {
+        "docker" => RunsOn::Containers,
+        _ => RunsOn::Processes,
+    };
+    let options = Options { runs_on, race_minutes_max: args.minutes };
+    let play = |out| runtime.block_on(played(options, out));
     let report = match args.json {
         true => play(None),
         false => play(Some(&mut *out)),
     };
-    let report = report.map_err(|e| Failure::Running(e.to_string()))?;
+    let report = report?;
     if args.json {
         writeln!(out, "{}", report.json())?;
     }
     Ok(())
+}
+
+/// Processes end with this one, however it ends; containers have to be taken away.
+async fn played(options: Options, out: Option<&mut dyn Write>) -> Result<Report, Failure> {
+    let race = forerun_demo::run(options, out);
+    let report = match options.runs_on {
+        RunsOn::Processes => race.await,
+        RunsOn::Containers => tokio::select! {
+            report = race => report,
+            _ = tokio::signal::ctrl_c() => return Err(Failure::Running("interrupted".to_owned())),
+        },
+    };
+    report.map_err(|e| Failure::Running(e.to_string()))
 }
 
 /// Serves as an instance of the demo until it is told to end.
