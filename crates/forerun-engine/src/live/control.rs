@@ -2,10 +2,12 @@
 
 use super::publish::View;
 use forerun_api::{ControlError, ModeWord, Order, Told, Word};
-use forerun_core::{AnyPolicy, Core, InstanceState};
+use forerun_core::{AnyPolicy, Core, InstanceState, InstanceStatus, ServiceStatus};
 use forerun_types::{Event, Mode, Override, ServiceId, ServiceSpec, Time};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Stands for as many as are up when the engine hears of it: the view is too old to say.
+const AS_IT_IS: u32 = u32::MAX;
 /// Names that a refusal lists.
 const NAMES_SHOWN: usize = 5;
 
@@ -18,8 +20,7 @@ pub(super) fn event(view: Option<&View>, name: &str, order: Order) -> Result<(Ev
         return Err(ControlError::NoService { name: name.to_owned(), hint: hint(view, name) });
     };
     let (service, now) = (status.service, view.at);
-    let up = status.instances.iter();
-    let up = up.filter(|i| matches!(i.state, InstanceState::Starting | InstanceState::Ready)).count() as u32;
+    let up = up(status);
     let mut told = Told {
         service: name.to_owned(),
         word: status.word.map(|w| word(w.instances, w.since, w.until)),
@@ -31,8 +32,8 @@ pub(super) fn event(view: Option<&View>, name: &str, order: Order) -> Result<(Ev
     let event = match order {
         Order::Pause => {
             told.word = Some(word(up, now, Time::NEVER));
-            told.said = format!("{name} stays at {up} until `forerun resume {name}`");
-            scaled(up, Time::NEVER)
+            told.said = format!("{name} stays as it is until `forerun resume {name}`");
+            scaled(AS_IT_IS, Time::NEVER)
         }
         Order::Scale { instances, hold } => {
             let until = hold.map_or(Time::NEVER, |hold| now + hold);
@@ -63,11 +64,16 @@ pub(super) fn event(view: Option<&View>, name: &str, order: Order) -> Result<(Ev
     Ok((event, told))
 }
 
+fn up(status: &ServiceStatus) -> u32 {
+    let up = |i: &&InstanceStatus| matches!(i.state, InstanceState::Starting | InstanceState::Ready);
+    status.instances.iter().filter(up).count() as u32
+}
+
 fn hint(view: &View, name: &str) -> String {
     // A part of the name is the likeliest slip where names begin with their project's.
-    let part = |s: &&str| s.contains(name) || name.contains(*s);
+    let part = |s: &&str| s.contains(name) || name.contains(s);
     let names: Vec<&str> = view.services.iter().map(|s| s.name.as_str()).collect();
-    let near: Vec<&str> = names.iter().copied().filter(|s| part(&s)).take(NAMES_SHOWN).collect();
+    let near: Vec<&str> = names.iter().copied().filter(part).take(NAMES_SHOWN).collect();
     match (near.is_empty(), names.is_empty()) {
         (false, _) => format!("; did you mean `{}`?", near.join("` or `")),
         (true, false) => {
@@ -95,14 +101,20 @@ pub(super) fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
+/// What is told from outside in the core's own terms, on the thread that knows them.
+///
 /// Who describes a service from outside knows its name, and the core its id: one that is known keeps it, and with it
 /// what was learned; any other gets one that was never given.
-pub(super) fn known_by_name(core: &Core<AnyPolicy>, event: Event) -> Event {
+pub(super) fn in_its_terms(core: &Core<AnyPolicy>, event: Event) -> Event {
     match event {
         Event::Service(spec) => {
             let known = core.specs().find(|known| known.name == spec.name).map(|known| known.id);
             let id: ServiceId = known.unwrap_or_else(|| core.next_service());
             Event::Service(Arc::new(ServiceSpec { id, ..(*spec).clone() }))
+        }
+        Event::Override { service, order } if order.instances == Some(AS_IT_IS) => {
+            let up = core.services().find(|s| s.service == service).map_or(0, |s| up(&s));
+            Event::Override { service, order: Override { instances: Some(up), ..order } }
         }
         event => event,
     }

@@ -335,11 +335,11 @@ fn drive(
         publisher.publish(&shell);
         let patience = Span(shell.next_wake().since(shell.now()).0.min(SLEEP_MAX.0));
         let Some(event) = inbox.recv_timeout(patience.into()) else { continue };
-        let event = control::known_by_name(shell.core(), event);
+        let event = control::in_its_terms(shell.core(), event);
         handle(&mut shell, &event);
         for _ in 0..EVENTS_AT_ONCE {
             let Some(event) = inbox.try_recv() else { break };
-            let event = control::known_by_name(shell.core(), event);
+            let event = control::in_its_terms(shell.core(), event);
             handle(&mut shell, &event);
         }
     }

@@ -34,11 +34,14 @@ fn a_persons_word_holds_until_it_is_taken_back() {
     says(&live, &["resume", "shop-web"], "shop-web is the plan's again");
     live.until("shop-web", "the word is gone", |s| s["word"].is_null());
     live.serves("web.test");
-    says(&live, &["pause", "shop-web"], "shop-web stays at 1");
+    says(&live, &["pause", "shop-web"], "shop-web stays as it is");
     live.until("shop-web", "paused at one", |s| s["word"]["instances"] == 1);
-    let (_, out, _) = told(&live, &["pause", "shop-web", "--json"]);
+    let (_, out, _) = told(&live, &["scale", "shop-web", "1", "--json"]);
     let document: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((&document["service"], &document["word"]["instances"]), (&Value::from("shop-web"), &Value::from(1)));
+    assert_eq!(
+        (&document["service"], &document["word"]["instances"]),
+        (&Value::from("shop-web"), &Value::from(1))
+    );
     live.drain();
 }
 
@@ -47,7 +50,9 @@ fn a_word_on_the_mode_beats_the_configuration() {
     let world = World::new("mode", ONE);
     let live = world.up();
     says(&live, &["scale", "watched", "1"], "nothing changes before `forerun act watched`");
-    live.until("watched", "it would", |s| s["would"].as_str().is_some_and(|w| w.starts_with("would start 1")));
+    live.until("watched", "it would", |s| {
+        s["would"].as_str().is_some_and(|w| w.starts_with("would start 1"))
+    });
     assert_eq!(live.service("watched")["instances"]["ready"], 0);
     says(&live, &["act", "watched"], "watched is started and stopped by forerun from now on");
     live.ready("watched", 1);
