@@ -282,7 +282,21 @@ impl<W, L> Queue<W, L> {
         Some(self.left(waiter, now, effects))
     }
 
-    fn enter(&mut self, instance: InstanceId, turn: Turn, now: Time) -> Option<Seat<L>> {
+    /// Before anything else is told of it, the engine hears of the first use of an instance.
+    fn touch(&mut self, instance: InstanceId, told: &mut Vec<Event>) {
+        if self.slots.is_first(instance) {
+            told.push(Event::Touched { router: self.router, instance });
+        }
+    }
+
+    fn enter(
+        &mut self,
+        instance: InstanceId,
+        turn: Turn,
+        now: Time,
+        told: &mut Vec<Event>,
+    ) -> Option<Seat<L>> {
+        self.touch(instance, told);
         let link = self.slots.enter(instance, turn.counts, now)?;
         if turn.counts {
             self.in_flight += 1;
@@ -315,12 +329,17 @@ impl<W, L> Queue<W, L> {
     ///
     /// # Errors
     /// Why there is none and will not be soon.
-    pub fn pass(&mut self, now: Time, draw: impl FnOnce() -> u64) -> Result<Option<Seat<L>>, Refusal> {
+    pub fn pass(
+        &mut self,
+        now: Time,
+        draw: impl FnOnce() -> u64,
+        effects: &mut Effects<W, L>,
+    ) -> Result<Option<Seat<L>>, Refusal> {
         if !self.waiters.is_empty() {
             return Ok(None);
         }
         let turn = self.next_turn(false);
-        self.try_place(turn, None, now, draw)
+        self.try_place(turn, None, now, draw, &mut effects.told)
     }
 
     /// Finds a place at an instance, or one in the queue; `payload` makes both ends of what it is answered through if it is
@@ -335,7 +354,7 @@ impl<W, L> Queue<W, L> {
     ) -> Admission<L, R> {
         let turn = self.next_turn(true);
         if self.waiters.is_empty() {
-            match self.try_place(turn, asking.key, now, draw) {
+            match self.try_place(turn, asking.key, now, draw, &mut effects.told) {
                 Ok(Some(seat)) => return Admission::Go(seat),
                 Ok(None) => {}
                 Err(refusal) => return Admission::Refused(refusal),
@@ -364,7 +383,7 @@ impl<W, L> Queue<W, L> {
             self.choose();
         }
         self.exit(seat.instance, seat.turn.counts, now, &mut effects.told);
-        let admission = match self.try_place(seat.turn, asking.key, now, draw) {
+        let admission = match self.try_place(seat.turn, asking.key, now, draw, &mut effects.told) {
             Ok(Some(seat)) => Some(Admission::Go(seat)),
             Err(refusal) => Some(Admission::Refused(refusal)),
             Ok(None) => self.hold_again(asking, seat.turn, now, payload, effects).map(Admission::Held),
@@ -434,10 +453,11 @@ impl<W, L> Queue<W, L> {
         key: Option<u64>,
         now: Time,
         draw: impl FnOnce() -> u64,
+        told: &mut Vec<Event>,
     ) -> Result<Option<Seat<L>>, Refusal> {
         let route = self.choice.clone().ok_or(Refusal::Gone)?;
         match pick(&route, &self.slots, key, draw()) {
-            Pick::Use(instance) => Ok(self.enter(instance.instance, turn, now)),
+            Pick::Use(instance) => Ok(self.enter(instance.instance, turn, now, told)),
             Pick::Hold => Ok(None),
             Pick::Refuse(why) => {
                 Err(Refusal::Unavailable { spec: Arc::clone(&route.spec), why: why.clone() })
@@ -489,7 +509,8 @@ impl<W, L> Queue<W, L> {
     /// Lets those go for whom there is a place, the first first.
     fn dispatch(&mut self, now: Time, mut draw: impl FnMut() -> u64, effects: &mut Effects<W, L>) {
         while let Some((ticket, key)) = self.waiters.front().map(|waiter| (waiter.ticket, waiter.key)) {
-            match self.try_place(Turn { ticket, held: true, counts: true }, key, now, &mut draw) {
+            let turn = Turn { ticket, held: true, counts: true };
+            match self.try_place(turn, key, now, &mut draw, &mut effects.told) {
                 Ok(Some(seat)) => {
                     let Some(waiter) = self.pop(now, effects) else { return };
                     effects.granted.push(Granted { waiter, seat: Ok(seat) });

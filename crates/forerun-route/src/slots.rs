@@ -1,6 +1,6 @@
 //! A service's instances at one router, and what is in flight there.
 
-use crate::pick::LoadView;
+use crate::pick::{LoadView, admits};
 use forerun_types::{Access, Generation, InstanceId, InstanceLoad, InstanceRoute, ServiceRoute, Time};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub(crate) struct Slot<L> {
     absent_since: Option<Generation>,
     /// It did not take a request: no other is sent there until it accepts a connection, or has another address.
     shunned: bool,
+    /// A key could still claim it, as far as the table says, and nothing was ever sent there.
+    untouched: bool,
     changed: bool,
 }
 
@@ -94,6 +96,12 @@ impl<L> Slots<L> {
         self.0.iter().filter(|slot| slot.pinned && slot.in_flight == slot.silent).count() as u32
     }
 
+    /// Something is about to be sent to an instance: whether that is the first, to one that a key could still claim.
+    pub(crate) fn is_first(&mut self, instance: InstanceId) -> bool {
+        let at = self.place(instance);
+        at.is_ok_and(|at| std::mem::take(&mut self.0[at].untouched))
+    }
+
     /// Counts a request in; one that is nobody's does not `count` as use.
     pub(crate) fn enter(&mut self, instance: InstanceId, counts: bool, now: Time) -> Option<Arc<L>> {
         let at = self.place(instance).ok()?;
@@ -128,12 +136,18 @@ impl<L> Slots<L> {
         Some(quiesced)
     }
 
-    /// The instance that a stay is at or would be at: any of these that takes requests of everyone.
-    pub(crate) fn open_instance<'a>(&self, instances: &'a [InstanceRoute]) -> Option<&'a InstanceRoute> {
+    /// The instance that a stay is at or would be at: any of these that takes requests of everyone who comes to the
+    /// service, which may be one for a `key`. What a key could still claim is spared.
+    pub(crate) fn open_instance<'a>(
+        &self,
+        instances: &'a [InstanceRoute],
+        key: Option<u64>,
+    ) -> Option<&'a InstanceRoute> {
         let rank = |i: &InstanceRoute| {
             let slot = self.get(i.instance)?;
-            let open = matches!(i.access, Access::Any | Access::Unclaimed);
-            open.then_some((slot.pinned, slot.last_used, std::cmp::Reverse(i.instance)))
+            let spared = i.access == Access::Unclaimed;
+            let rank = (slot.pinned, !spared, slot.last_used, std::cmp::Reverse(i.instance));
+            admits(i.access, key).then_some(rank)
         };
         let ranked = instances.iter().filter_map(|i| Some((rank(i)?, i)));
         ranked.max_by_key(|(rank, _)| *rank).map(|(_, instance)| instance)
@@ -244,6 +258,7 @@ impl<L: Link> Slots<L> {
                     slot.shunned = false;
                 }
                 slot.absent_since = None;
+                slot.untouched &= route.access == Access::Unclaimed;
                 false
             }
             Err(at) => {
@@ -256,6 +271,7 @@ impl<L: Link> Slots<L> {
                     last_used: Time::default(),
                     absent_since: None,
                     shunned: false,
+                    untouched: route.access == Access::Unclaimed,
                     // Told as empty: a load told before it left the table may reach the engine after the word that
                     // it has quiesced, and would stand for ever once the instance is back.
                     changed: true,

@@ -363,7 +363,7 @@ fn a_stay_waits_pins_and_moves_on() {
     world.finish(0);
     world.table(Some((&[2], false)));
     assert_eq!(world.quiesced, [], "it is in use until the stay ends");
-    let address = world.queue.stays_at(world.now).expect("it is ready");
+    let address = world.queue.stays_at(world.now, &mut Effects::default()).expect("it is ready");
     assert_eq!(address.map(|address| address.port()), Some(9_002));
     let mut effects = Effects::default();
     world.queue.end_stay(world.now, &mut effects);
@@ -377,7 +377,8 @@ fn what_is_nobodys_counts_as_no_use() {
     let mut world = World::new(2);
     world.table(Some((&[1], false)));
     world.queue.tell(&mut Vec::new());
-    let seat = world.queue.pass(world.now, || 7).expect("no refusal").expect("a place");
+    let seat =
+        world.queue.pass(world.now, || 7, &mut Effects::default()).expect("no refusal").expect("a place");
     assert_eq!((world.queue.in_use(), world.queue.has_changed()), (0, false));
     world.table(Some((&[], false)));
     assert_eq!(world.quiesced, []);
@@ -385,4 +386,64 @@ fn what_is_nobodys_counts_as_no_use() {
     world.queue.leave(seat.instance, seat.turn.counts, world.now, || 7, &mut effects);
     world.take(effects);
     assert_eq!(world.quiesced.len(), 1);
+}
+
+fn keyed_route(access: Access) -> Option<Arc<ServiceRoute>> {
+    let spec = ServiceSpec {
+        concurrency: 0,
+        variant: match access {
+            Access::Only(_) => Some(Variant { of: ServiceId(0), key: "red".to_owned() }),
+            _ => None,
+        },
+        ..ServiceSpec::named(SERVICE, "shop")
+    };
+    let entry = InstanceRoute { instance: InstanceId(4), address: ([127, 0, 0, 1], 9_004).into(), access };
+    Some(Arc::new(ServiceRoute::new(Arc::new(spec), vec![entry], None)))
+}
+
+#[test]
+fn the_first_use_of_what_a_key_could_claim_is_told_once_and_before_it_is_quiet() {
+    let touched = Event::Touched { router: ROUTER, instance: InstanceId(4) };
+    let ask = |key| Asking { user: UserKey(1), bytes: 1, key, arrived: Time(1), again: false };
+    type Use = fn(&mut Queue<u32, Door>, Asking, &mut Effects<u32, Door>);
+    let admit: Use = |queue, asking, effects| {
+        let Admission::Go(seat) = queue.admit(asking, Time(1), || 7, || (1, ()), effects) else {
+            panic!("it is free")
+        };
+        queue.leave(seat.instance, true, Time(1), || 7, effects);
+    };
+    let probe: Use = |queue, _, effects| {
+        let seat = queue.pass(Time(1), || 7, effects).unwrap().expect("it is free");
+        queue.leave(seat.instance, false, Time(1), || 7, effects);
+    };
+    let past: Use = |queue, _, effects| {
+        queue.stays_at(Time(1), effects).unwrap().expect("it is ready");
+    };
+    let stay: Use = |queue, _, effects| {
+        queue.stay(UserKey(1), Time(9), Time(1), effects);
+        queue.end_stay(Time(2), effects);
+    };
+    let red = Access::Only(Variant::access_key("red"));
+    let key = Some(Variant::access_key("red"));
+    for (access, key, first, expect) in [
+        (Access::Unclaimed, None, admit, true),
+        (Access::Unclaimed, None, probe, true),
+        (Access::Unclaimed, None, past, true),
+        (Access::Unclaimed, None, stay, true),
+        (Access::Any, None, admit, false),
+        (red, key, admit, false),
+        (red, key, past, false),
+    ] {
+        let mut queue = Queue::new(ROUTER, SERVICE);
+        let mut effects = Effects::default();
+        queue.set_route(keyed_route(access), Generation(1), Time(1), || 7, &mut effects);
+        first(&mut queue, ask(key), &mut effects);
+        first(&mut queue, ask(key), &mut effects);
+        queue.set_route(None, Generation(2), Time(2), || 7, &mut effects);
+        let of_it = |event: &&Event| matches!(event, Event::Touched { .. } | Event::Quiesced { .. });
+        let told: Vec<Event> = effects.told.iter().filter(of_it).cloned().collect();
+        let quiet = Event::Quiesced { router: ROUTER, instance: InstanceId(4), generation: Generation(2) };
+        let expect = if expect { vec![touched.clone(), quiet] } else { vec![quiet] };
+        assert_eq!(told, expect, "{access:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What all parts of one router share.
 
 use crate::batch::Batch;
+use crate::keys::Keys;
 use crate::settings::{Clock, RouterLimits};
 use crate::stats::Totals;
 use crate::table::{Publisher, Snapshot};
@@ -9,6 +10,7 @@ use arc_swap::ArcSwap;
 use forerun_types::{RouterId, SiteId, Time};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
 pub(crate) struct Core {
     pub(crate) id: RouterId,
@@ -20,6 +22,9 @@ pub(crate) struct Core {
     pub(crate) batch: Batch,
     pub(crate) table: ArcSwap<Snapshot>,
     pub(crate) publisher: Mutex<Publisher>,
+    /// Told whenever other services are in the table than before.
+    pub(crate) published: Notify,
+    pub(crate) keys: Keys,
     pub(crate) totals: Totals,
     pub(crate) draws: AtomicU64,
 }

@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::headers;
 use crate::identity::user_key;
 use crate::io::Client;
+use crate::keys;
 use crate::page::{self, Condition, STATE, STATE_PATH};
 use crate::proxy::{Asked, PAGE_STAY, linger};
 use crate::query;
@@ -155,13 +156,17 @@ async fn enter(
         }
     };
     if request.uri().path() == STATE_PATH {
-        return Ok(state(&core, &entry, now).map(ReplyBody::own));
+        let user = user_key(&core.secret, &entry.spec, request.headers(), address);
+        let key = keys::key_of(&entry, user, &path_of(request.uri()), request.headers());
+        let variant = key.and_then(|key| keys::variant(&core, &entry, &key));
+        return Ok(state(&core, variant.as_ref().unwrap_or(&entry), now).map(ReplyBody::own));
     }
     let head =
         Head { method: request.method(), path: request.uri().path(), headers: request.headers(), address };
     if entry.wake.nobody(&head.caller()).is_some() {
         let (user, action, again) = (UserKey::NOBODY, ActionKey::default(), false);
-        let asked = Asked { core, entry, client, phase, host, user, action, again, told };
+        let home = Arc::clone(&entry);
+        let asked = Asked { core, entry, home, client, phase, host, user, action, again, told };
         return pass(asked, request, now).await;
     }
     let someone = match welcome(&core, &entry, &head, "router", now) {
@@ -172,9 +177,16 @@ async fn enter(
             return Err(fault);
         }
     };
-    let Someone { user, action, again } = someone;
+    let Someone { user, action, again, key, variant } = someone;
+    let variant = match (variant, &key) {
+        (None, Some(key)) => keys::ask(&core, &entry, key).await,
+        (variant, _) => variant,
+    };
+    let home = entry;
+    let entry = variant.unwrap_or_else(|| Arc::clone(&home));
     let visit = Visit::new(Arc::clone(&core), Arc::clone(&entry.service), Some(action), now);
-    Asked { core, entry, client, phase, host, user, action, again, told }.route(request, visit, None).await
+    let asked = Asked { core, entry, home, client, phase, host, user, action, again, told };
+    asked.route(request, visit, None).await
 }
 
 fn refusal(reason: &'static str, core: &Core, since: Time) -> Ended {
@@ -226,6 +238,9 @@ pub(crate) struct Someone {
     pub(crate) action: ActionKey,
     /// It has been noted before, when the waiting page was shown instead.
     pub(crate) again: bool,
+    /// The key that the request brings, if the service specialises, and its variant if there is one.
+    pub(crate) key: Option<String>,
+    pub(crate) variant: Option<Arc<Entry>>,
 }
 
 /// Lets somebody in, and notes who asks for what; `by` is the door.
@@ -242,6 +257,8 @@ pub(crate) fn welcome(
     let shown = template.clone();
     let (action, name) = entry.service.name_action(template);
     let visitor = || Visitor::new(now, head.address, shown, agent, by);
+    let key = keys::key_of(entry, user, head.path, head.headers);
+    let variant = key.as_deref().and_then(|key| keys::variant(core, entry, key));
     let is_new = entry.service.let_in(&entry.spec, (user, action), head.address, visitor, now);
     if is_new.as_ref().is_ok_and(|is_new| *is_new) || name.is_some() {
         let activity = Activity {
@@ -250,12 +267,12 @@ pub(crate) fn welcome(
             user,
             group: entry.group,
             site: core.site,
-            service: entry.service.id,
+            service: variant.as_ref().unwrap_or(entry).id(),
             action,
         };
         core.batch.activity(is_new.is_ok().then_some(activity), action, name);
     }
-    is_new.map(|is_new| Someone { user, action, again: !is_new })
+    is_new.map(|is_new| Someone { user, action, again: !is_new, key, variant })
 }
 
 /// A request that is nobody's: to an instance that has a place for it, or answered here.

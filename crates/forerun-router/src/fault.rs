@@ -58,6 +58,8 @@ const SOURCE: HeaderName = HeaderName::from_static("forerun-source");
 
 impl Fault {
     pub(crate) const CLIENT_GONE: &str = "client-gone";
+    pub(crate) const UNAVAILABLE: &str = "unavailable";
+    pub(crate) const SERVICE_GONE: &str = "no-service";
 
     pub(crate) fn client(status: StatusCode, reason: &'static str, sentence: impl Into<String>) -> Self {
         Self {
@@ -110,7 +112,7 @@ impl Fault {
         };
         let first = why.why.lines().next().unwrap_or("no reason is known");
         let sentence = format!("service {} is unavailable: {first}", spec.name);
-        Self { log: shown.log(), ..Self::later("unavailable", sentence, why.retry_after) }
+        Self { log: shown.log(), ..Self::later(Self::UNAVAILABLE, sentence, why.retry_after) }
     }
 
     /// `wake.per_minute` of one address are used up.
@@ -125,7 +127,7 @@ impl Fault {
 
     /// It left the table between the lookup and the lock.
     pub(crate) fn service_gone() -> Self {
-        Self::client(StatusCode::NOT_FOUND, "no-service", "forerun no longer knows this service")
+        Self::client(StatusCode::NOT_FOUND, Self::SERVICE_GONE, "forerun no longer knows this service")
     }
 
     pub(crate) fn shutting_down() -> Self {
@@ -145,7 +147,7 @@ impl Fault {
 
     pub(crate) fn no_service(host: &str, path: &str) -> Self {
         let sentence = format!("forerun knows no service for {} {}", cut(host), cut(path));
-        Self::client(StatusCode::NOT_FOUND, "no-service", sentence)
+        Self::client(StatusCode::NOT_FOUND, Self::SERVICE_GONE, sentence)
     }
 
     /// A line of text, or a JSON object for who asks for JSON.

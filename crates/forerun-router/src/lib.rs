@@ -25,6 +25,7 @@ mod fault;
 mod headers;
 mod identity;
 mod io;
+mod keys;
 mod page;
 mod proxy;
 mod query;

@@ -6,7 +6,7 @@ use crate::core::Core;
 use crate::fault::Fault;
 use crate::headers;
 use crate::io::Client;
-use crate::page::{self, Condition, Form, STATE_PATH};
+use crate::page::{self, Condition, Form, STATE_PATH, Shown};
 use crate::query;
 use crate::server::Phase;
 use crate::service::{Admission, Asking, Place};
@@ -14,7 +14,7 @@ use crate::table::Entry;
 use crate::tunnel;
 use crate::upstream::{self, Failed, Lease, SendError};
 use crate::visit::Visit;
-use forerun_types::{ActionKey, HoldStyle, Span, UserKey};
+use forerun_types::{ActionKey, HoldStyle, Span, UserKey, Variant};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, EXPECT, HOST, HeaderValue, SET_COOKIE};
 use hyper::http::uri::PathAndQuery;
@@ -30,6 +30,8 @@ use tokio::sync::watch;
 pub(crate) struct Asked {
     pub(crate) core: Arc<Core>,
     pub(crate) entry: Arc<Entry>,
+    /// The service that it came to; `entry` may be its variant for the request's key.
+    pub(crate) home: Arc<Entry>,
     pub(crate) client: Client,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) host: Option<HeaderValue>,
@@ -64,13 +66,20 @@ impl Asked {
     ) -> Result<Response<ReplyBody>, Fault> {
         let upgrade = headers::wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let awaits_go = request.headers().contains_key(EXPECT);
-        let asking = self.asking(&request, &visit);
+        let mut asking = self.asking(&request, &visit);
         let place = match place {
-            Some(place) => place,
+            Some(place) => Ok(place),
             None => match self.admit(&request, asking, upgrade.is_some()).await {
-                Ok(place) => place,
-                Err(denied) => return self.deny(denied, request, visit, awaits_go),
+                Err(denied) if self.goes_home(&denied) => {
+                    (self.entry, asking.key) = (Arc::clone(&self.home), None);
+                    self.admit(&request, asking, upgrade.is_some()).await
+                }
+                admitted => admitted,
             },
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(denied) => return self.deny(denied, request, visit, awaits_go),
         };
         let close_delimited = request.version() == Version::HTTP_10;
         let cookies = std::mem::take(&mut self.told.cookies);
@@ -97,6 +106,12 @@ impl Asked {
             }
             response
         })
+    }
+
+    /// Whether a request goes to the generic instances after all: its key's variant has just gone, or serves nobody.
+    fn goes_home(&self, denied: &Denied) -> bool {
+        let without = |fault: &Fault| matches!(fault.reason, Fault::SERVICE_GONE | Fault::UNAVAILABLE);
+        !Arc::ptr_eq(&self.entry, &self.home) && matches!(denied, Denied::Fault(fault) if without(fault))
     }
 
     async fn admit(
@@ -140,9 +155,9 @@ impl Asked {
         let accept = headers::text(request.headers(), &ACCEPT).to_owned();
         let target = request.uri().path().to_owned();
         linger(request.into_body(), awaits_go);
-        let shown = self.entry.shown();
+        let shown = Shown { name: self.home.spec.name.clone(), ..self.entry.shown() };
         match denied {
-            Denied::Fault(fault) if !(wants_page && fault.reason == "unavailable") => {
+            Denied::Fault(fault) if !(wants_page && fault.reason == Fault::UNAVAILABLE) => {
                 let adds = fault.reason == "hold-timeout" && shown.condition.word() == "starting";
                 let sentence =
                     if adds { format!("{}; {}", fault.sentence, shown.sentence()) } else { String::new() };
@@ -167,7 +182,7 @@ impl Asked {
             bytes: headers::head_bytes(request) + body,
             arrived: visit.arrived(),
             again: self.again,
-            key: None,
+            key: self.entry.spec.variant.as_ref().map(|variant| Variant::access_key(&variant.key)),
         }
     }
 
@@ -192,7 +207,7 @@ impl Asked {
                 // Before the place in the queue is given up, so that somebody waits all the time.
                 let now = self.core.now();
                 self.entry.service.want(&self.core, self.user, now + PAGE_STAY, now);
-                self.entry.service.paged(self.user, self.action);
+                self.home.service.paged(self.user, self.action);
                 Err(Denied::Page)
             }
         }

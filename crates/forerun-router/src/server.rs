@@ -4,6 +4,7 @@ use crate::batch::Batch;
 use crate::core::Core;
 use crate::door;
 use crate::io::{Client, ClientIo};
+use crate::keys::Keys;
 use crate::settings::{Listen, RouterError, RouterSettings};
 use crate::stats::{RouterStats, Totals};
 use crate::table::{self, Publisher, Snapshot};
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 /// How far a router's end has come.
@@ -60,6 +61,8 @@ impl Router {
             batch: Batch::default(),
             table: ArcSwap::from_pointee(Snapshot::default()),
             publisher: Mutex::new(Publisher::default()),
+            published: Notify::new(),
+            keys: Keys::default(),
             totals: Totals::default(),
             draws: AtomicU64::new(seed),
         });

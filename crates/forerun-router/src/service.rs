@@ -46,7 +46,6 @@ impl Link for Pool {
 /// What is under a service's lock.
 pub(crate) struct State {
     pub(crate) queue: Queue<oneshot::Sender<Granting>, Pool>,
-    tally: Tally,
     pub(crate) paged: Paged,
     /// The batch knows that gauges have changed.
     listed: bool,
@@ -55,6 +54,8 @@ pub(crate) struct State {
 pub(crate) struct Service {
     pub(crate) id: ServiceId,
     state: Mutex<State>,
+    /// Of a variant it is the parent's: one series for a service, whatever keys come and go.
+    tally: Arc<Mutex<Tally>>,
     naming: Mutex<Naming>,
     door: Mutex<Door>,
     /// When a visit was last noted, in microseconds.
@@ -78,12 +79,14 @@ pub(crate) enum Admission {
 }
 
 impl Service {
-    pub(crate) fn new(core: &Core, id: ServiceId) -> Self {
+    /// `elder` is the service that this one is a variant of.
+    pub(crate) fn new(core: &Core, id: ServiceId, elder: Option<&Service>) -> Self {
         let queue = Queue::new(core.id, id);
-        let state = State { queue, tally: Tally::default(), paged: Paged::default(), listed: false };
+        let state = State { queue, paged: Paged::default(), listed: false };
         Self {
             id,
             state: Mutex::new(state),
+            tally: elder.map_or_else(Arc::default, |elder| Arc::clone(&elder.tally)),
             naming: Mutex::default(),
             door: Mutex::default(),
             noted_at: AtomicU64::new(0),
@@ -93,6 +96,11 @@ impl Service {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Never taken before the state's lock of another service.
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn door(&self) -> MutexGuard<'_, Door> {
@@ -110,8 +118,11 @@ impl Service {
         let mut state = self.lock();
         let result = act(&mut state, &mut led);
         led.told.into_iter().for_each(|event| core.up.control(event));
-        state.tally.cold_starts += led.cold_starts;
-        led.waits.into_iter().for_each(|wait| state.tally.held_for(wait));
+        if led.cold_starts > 0 || !led.waits.is_empty() {
+            let mut tally = self.tally();
+            tally.cold_starts += led.cold_starts;
+            led.waits.into_iter().for_each(|wait| tally.held_for(wait));
+        }
         let news = state.queue.has_changed() && !state.listed;
         state.listed |= news;
         drop(state);
@@ -181,9 +192,15 @@ impl Service {
         }
     }
 
+    /// Nothing is served here, and nothing will be soon.
+    pub(crate) fn refuses(&self) -> bool {
+        let state = self.lock();
+        state.queue.route().is_none_or(|route| route.instances.is_empty() && route.unavailable.is_some())
+    }
+
     /// A place for a request that is nobody's, if there is one at once.
     pub(crate) fn pass(self: &Arc<Self>, core: &Arc<Core>, now: Time) -> Result<Option<Place>, Fault> {
-        let seat = self.with(core, |state, _| state.queue.pass(now, || core.draw()));
+        let seat = self.with(core, |state, led| state.queue.pass(now, || core.draw(), led));
         seat.map(|seat| seat.map(|seat| self.place(core, seat))).map_err(Fault::refused)
     }
 
@@ -287,8 +304,8 @@ impl Service {
     ) {
         self.with(core, |state, led| {
             match ended {
-                Some(ended) if counts => state.tally.ended(ended.outcome, ended.reason, ended.duration),
-                Some(_) => state.tally.nobody("probe"),
+                Some(ended) if counts => self.tally().ended(ended.outcome, ended.reason, ended.duration),
+                Some(_) => self.tally().nobody("probe"),
                 None => {}
             }
             state.queue.leave(instance, counts, now, || core.draw(), led);
@@ -297,12 +314,12 @@ impl Service {
 
     /// Forerun has answered a request that is nobody's.
     pub(crate) fn answered_nobody(self: &Arc<Self>, core: &Arc<Core>) {
-        self.with(core, |state, _| state.tally.nobody("asleep"));
+        self.with(core, |_, _| self.tally().nobody("asleep"));
     }
 
     /// A request has ended that had no place.
     pub(crate) fn ended(self: &Arc<Self>, core: &Arc<Core>, ended: &Ended) {
-        self.with(core, |state, _| state.tally.ended(ended.outcome, ended.reason, ended.duration));
+        self.with(core, |_, _| self.tally().ended(ended.outcome, ended.reason, ended.duration));
     }
 
     /// The gauges, which count as told from now on.
@@ -324,13 +341,13 @@ impl Service {
     }
 
     pub(crate) fn stats(&self, name: &str, sla: &str) -> ServiceStats {
-        let State { queue, tally, .. } = &*self.lock();
+        let State { queue, .. } = &*self.lock();
         ServiceStats {
             held: queue.waiting(),
             held_bytes: queue.held_bytes(),
             in_flight: queue.in_use(),
             instances: queue.loads().collect(),
-            ..tally.stats(self.id, name, sla)
+            ..self.tally().stats(self.id, name, sla)
         }
     }
 }
@@ -354,6 +371,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) fn service(&self) -> ServiceId {
+        self.service.id
+    }
+
     /// Whether the request had to be held for it.
     pub(crate) fn was_held(&self) -> bool {
         self.turn.held

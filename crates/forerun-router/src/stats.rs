@@ -58,6 +58,14 @@ pub struct ServiceStats {
 }
 
 impl ServiceStats {
+    /// Counts in what another entry of the same service has now; its counters are the same.
+    pub(crate) fn add_gauges(&mut self, other: Self) {
+        self.held = self.held.saturating_add(other.held);
+        self.held_bytes = self.held_bytes.saturating_add(other.held_bytes);
+        self.in_flight = self.in_flight.saturating_add(other.in_flight);
+        self.instances.extend(other.instances);
+    }
+
     /// Requests that ended so.
     #[must_use]
     pub fn requests(&self, outcome: Outcome) -> u64 {

@@ -52,7 +52,7 @@ impl Service {
         core: &Arc<Core>,
         now: Time,
     ) -> Result<Option<SocketAddr>, Fault> {
-        self.with(core, |state, _| state.queue.stays_at(now)).map_err(Fault::refused)
+        self.with(core, |state, led| state.queue.stays_at(now, led)).map_err(Fault::refused)
     }
 
     /// Remembers who got a waiting page.

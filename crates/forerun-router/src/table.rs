@@ -59,6 +59,8 @@ struct Catalogue {
     classifier: Classifier,
     /// In order of ids.
     entries: Vec<Arc<Entry>>,
+    /// By parent and key.
+    variants: BTreeMap<ServiceId, BTreeMap<String, Arc<Entry>>>,
 }
 
 impl Catalogue {
@@ -92,6 +94,11 @@ impl Snapshot {
         names
     }
 
+    /// A service's variant for a key.
+    pub(crate) fn variant(&self, parent: ServiceId, key: &str) -> Option<Arc<Entry>> {
+        self.catalogue.variants.get(&parent)?.get(key).map(Arc::clone)
+    }
+
     pub(crate) fn entries(&self) -> &[Arc<Entry>] {
         &self.catalogue.entries
     }
@@ -108,8 +115,9 @@ fn route_text(spec: &ServiceSpec) -> String {
 pub(crate) struct Publisher {
     /// The last table's, beside the entries made of them.
     routes: Vec<Arc<ServiceRoute>>,
-    /// Services that have left the table with requests still in flight.
-    leaving: BTreeMap<ServiceId, Arc<Entry>>,
+    /// Services that have left the table with requests still in flight. An id can be there more than once: those of
+    /// variants are used again, for other keys.
+    leaving: Vec<Arc<Entry>>,
 }
 
 /// Puts a table in use. One that is older than the last changes nothing.
@@ -136,8 +144,12 @@ pub(crate) fn publish(core: &Arc<Core>, table: &RouteTable) {
         }
         None => Arc::new(publisher.rebuild(core, &old.catalogue, table, now)),
     };
-    publisher.leaving.retain(|_, entry| !entry.service.is_over());
+    publisher.leaving.retain(|entry| !entry.service.is_over());
+    let others = !Arc::ptr_eq(&catalogue, &old.catalogue);
     core.table.store(Arc::new(Snapshot { generation: table.generation, catalogue }));
+    if others {
+        core.published.notify_waiters();
+    }
 }
 
 impl Publisher {
@@ -156,15 +168,32 @@ impl Publisher {
         let mut routes = table.services.clone();
         routes.sort_by_key(|route| route.spec.id);
         routes.dedup_by_key(|route| route.spec.id);
-        let entries =
-            routes.iter().map(|route| self.entry(core, old, route, table.generation, now)).collect();
-        let new = Catalogue { classifier: Classifier::new(table), entries };
-        for entry in old.entries.iter().filter(|entry| new.place(entry.id()).is_none()) {
+        let mut new = Catalogue { classifier: Classifier::new(table), ..Catalogue::default() };
+        for route in &routes {
+            // A variant comes after its parent: its id was given later.
+            let elder = route.spec.variant.as_ref().and_then(|variant| new.place(variant.of));
+            let elder = elder.map(|at| Arc::clone(&new.entries[at]));
+            let entry = self.entry(core, old, route, elder.as_deref(), table.generation, now);
+            if let Some(variant) = &route.spec.variant {
+                new.variants.entry(variant.of).or_default().insert(variant.key.clone(), Arc::clone(&entry));
+            }
+            new.entries.push(entry);
+        }
+        let stays = |entry: &Entry| {
+            new.place(entry.id()).is_some_and(|at| Arc::ptr_eq(&new.entries[at].service, &entry.service))
+        };
+        for entry in old.entries.iter().filter(|entry| !stays(entry)) {
             entry.service.set_route(core, None, table.generation, now);
-            self.leaving.insert(entry.id(), Arc::clone(entry));
+            self.leaving.push(Arc::clone(entry));
         }
         self.routes = routes;
         new
+    }
+
+    /// The last entry of a service that has left the table and is not over yet.
+    fn back(&mut self, spec: &ServiceSpec) -> Option<Arc<Entry>> {
+        let at = self.leaving.iter().rposition(|entry| is_same_service(&entry.spec, spec))?;
+        Some(self.leaving.remove(at))
     }
 
     /// The entry for a route, with the service brought up to date.
@@ -173,37 +202,55 @@ impl Publisher {
         core: &Arc<Core>,
         old: &Catalogue,
         route: &Arc<ServiceRoute>,
+        elder: Option<&Entry>,
         generation: Generation,
         now: Time,
     ) -> Arc<Entry> {
         let before = old.place(route.spec.id);
+        let before = before.filter(|at| is_same_service(&old.entries[*at].spec, &route.spec));
         let is_same = before.is_some_and(|at| Arc::ptr_eq(&self.routes[at], route));
-        let before =
-            before.map(|at| Arc::clone(&old.entries[at])).or_else(|| self.leaving.remove(&route.spec.id));
+        let before = before.map(|at| Arc::clone(&old.entries[at])).or_else(|| self.back(&route.spec));
         let service = match &before {
             Some(entry) if is_same => return Arc::clone(entry),
             Some(entry) => Arc::clone(&entry.service),
-            None => Arc::new(Service::new(core, route.spec.id)),
+            None => Arc::new(Service::new(core, route.spec.id, elder.map(|entry| &*entry.service))),
         };
         service.set_route(core, Some(Arc::clone(route)), generation, now);
         Arc::new(Entry::new(Arc::clone(&route.spec), service))
     }
 }
 
-/// Every service with something to tell, in order of ids.
+/// Whether two descriptions are of the same: ids of variants are used again, for other keys.
+fn is_same_service(a: &ServiceSpec, b: &ServiceSpec) -> bool {
+    a.id == b.id && a.variant == b.variant
+}
+
+/// Every service with something to tell, in order of ids; what its variants have counts in.
 pub(crate) fn stats(core: &Core) -> Vec<ServiceStats> {
     let publisher = core.publisher.lock().unwrap_or_else(PoisonError::into_inner);
     let table = core.table.load();
-    let mut stats: Vec<_> =
-        table.entries().iter().chain(publisher.leaving.values()).map(|entry| entry.stats()).collect();
-    stats.sort_by_key(|service| service.id);
-    stats
+    let mut stats: BTreeMap<ServiceId, ServiceStats> = BTreeMap::new();
+    // Those of parents first: a variant that is left over alone speaks for its service.
+    let mut entries: Vec<_> = table.entries().iter().chain(&publisher.leaving).collect();
+    entries.sort_by_key(|entry| (entry.spec.variant.is_some(), entry.id()));
+    for entry in entries {
+        let service = entry.spec.variant.as_ref().map_or(entry.id(), |variant| variant.of);
+        let own = entry.stats();
+        match stats.get_mut(&service) {
+            Some(sum) => sum.add_gauges(own),
+            None => {
+                let name = own.name.split('@').next().unwrap_or_default().to_owned();
+                stats.insert(service, ServiceStats { id: service, name, ..own });
+            }
+        }
+    }
+    stats.into_values().collect()
 }
 
 /// The services that requests can be at or wait for.
 pub(crate) fn services(core: &Core) -> Vec<Arc<Service>> {
     let publisher = core.publisher.lock().unwrap_or_else(PoisonError::into_inner);
     let table = core.table.load();
-    let entries = table.entries().iter().chain(publisher.leaving.values());
+    let entries = table.entries().iter().chain(&publisher.leaving);
     entries.map(|entry| Arc::clone(&entry.service)).collect()
 }

@@ -114,7 +114,7 @@ impl Drop for Visit {
         };
         if let Some(action) = self.action {
             self.core.batch.finished(Finished {
-                service: self.service.id,
+                service: place.service(),
                 action,
                 instance: place.instance,
                 duration: now.since(since),

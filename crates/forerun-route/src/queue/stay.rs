@@ -5,7 +5,7 @@
 //! no place at the instance: whoever comes next finds it free. An instance that goes is followed by another.
 
 use super::{Effects, Queue, Refusal};
-use forerun_types::{Event, InstanceRoute, Time, UserKey};
+use forerun_types::{Event, InstanceRoute, Time, UserKey, Variant};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,11 +38,18 @@ impl<W, L> Queue<W, L> {
     ///
     /// # Errors
     /// Why it is not and will not be soon.
-    pub fn stays_at(&mut self, now: Time) -> Result<Option<SocketAddr>, Refusal> {
+    pub fn stays_at(
+        &mut self,
+        now: Time,
+        effects: &mut Effects<W, L>,
+    ) -> Result<Option<SocketAddr>, Refusal> {
         let route = self.route.clone().ok_or(Refusal::Gone)?;
         let address = match self.stays_until(now) {
-            Some(_) => self.pin(now),
-            None => self.open_instance().map(|instance| instance.address),
+            Some(_) => self.pin(now, &mut effects.told),
+            None => self.open_instance().map(|best| {
+                self.touch(best.instance, &mut effects.told);
+                best.address
+            }),
         };
         match (address, &route.unavailable) {
             (Some(address), _) => Ok(Some(address)),
@@ -71,12 +78,15 @@ impl<W, L> Queue<W, L> {
 
     fn open_instance(&self) -> Option<InstanceRoute> {
         let instances = self.choice.as_ref().map_or(&[][..], |route| &route.instances);
-        self.slots.open_instance(instances).cloned()
+        let key = self.route.as_ref().and_then(|route| route.spec.variant.as_ref());
+        let key = key.map(|variant| Variant::access_key(&variant.key));
+        self.slots.open_instance(instances, key).cloned()
     }
 
     /// Keeps a ready instance in use, the one that is already if it can; gives its address.
-    fn pin(&mut self, now: Time) -> Option<SocketAddr> {
+    fn pin(&mut self, now: Time, told: &mut Vec<Event>) -> Option<SocketAddr> {
         let best = self.open_instance()?;
+        self.touch(best.instance, told);
         self.slots.pin(best.instance, now);
         self.moved();
         Some(best.address)
@@ -89,7 +99,7 @@ impl<W, L> Queue<W, L> {
         if self.stays_until(now).is_none() {
             return;
         }
-        if self.pin(now).is_some() {
+        if self.pin(now, &mut effects.told).is_some() {
             if let Some(since) = self.stay.waits_since.take() {
                 effects.waits.push(now.since(since));
                 self.moved();

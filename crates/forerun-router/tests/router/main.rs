@@ -4,6 +4,7 @@ mod auth;
 mod drain;
 mod forward;
 mod hold;
+mod keys;
 mod limits;
 mod page;
 mod put_back;
