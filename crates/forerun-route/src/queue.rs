@@ -100,13 +100,16 @@ pub struct Effects<W, L> {
     pub told: Vec<Event>,
     pub granted: Vec<Granted<W, L>>,
     pub cold_starts: u64,
+    /// Of the cold starts that were counted, now or before, those that were none in the end: an instance was only
+    /// thawed, or given to a key, and the wait for it was within the class's latency target.
+    pub warm_after_all: u64,
     /// How long each was held whose hold is over, however it ended.
     pub waits: Vec<Span>,
 }
 
 impl<W, L> Default for Effects<W, L> {
     fn default() -> Self {
-        Self { told: Vec::new(), granted: Vec::new(), cold_starts: 0, waits: Vec::new() }
+        Self { told: Vec::new(), granted: Vec::new(), cold_starts: 0, warm_after_all: 0, waits: Vec::new() }
     }
 }
 
@@ -116,6 +119,8 @@ struct Waiter<W> {
     bytes: u64,
     key: Option<u64>,
     since: Time,
+    /// It counts as a cold start.
+    cold: bool,
     payload: W,
 }
 
@@ -482,9 +487,10 @@ impl<W, L> Queue<W, L> {
             .map_err(|limit| Refusal::Hold { spec: Arc::clone(&spec), limit })?;
         let ticket = turn.ticket;
         let (payload, answer) = payload();
-        self.push(Waiter { ticket, bytes, key, since: now, payload });
         // One that was held before counts as a cold start already.
-        effects.cold_starts += u64::from(!turn.held && !again);
+        let cold = !turn.held && !again;
+        self.push(Waiter { ticket, bytes, key, since: now, cold, payload });
+        effects.cold_starts += u64::from(cold);
         effects.told.push(self.waits(user));
         let (patience, waiting) = (time_left(&spec, arrived, now), self.waiting());
         Ok(Hold { spec, ticket, patience, waiting, answer })
@@ -512,6 +518,7 @@ impl<W, L> Queue<W, L> {
             let turn = Turn { ticket, held: true, counts: true };
             match self.try_place(turn, key, now, &mut draw, &mut effects.told) {
                 Ok(Some(seat)) => {
+                    effects.warm_after_all += u64::from(self.is_warm_after_all(seat.instance, now));
                     let Some(waiter) = self.pop(now, effects) else { return };
                     effects.granted.push(Granted { waiter, seat: Ok(seat) });
                 }
@@ -519,6 +526,14 @@ impl<W, L> Queue<W, L> {
                 Err(refusal) => return self.refuse_held(&refusal, now, effects),
             }
         }
+    }
+
+    /// Whether the next who waits made no cold start, if it goes to this instance.
+    fn is_warm_after_all(&self, instance: InstanceId, now: Time) -> bool {
+        let (Some(waiter), Some(route)) = (self.waiters.front(), &self.route) else { return false };
+        waiter.cold
+            && now.since(waiter.since) <= route.spec.sla.latency
+            && route.notes.resumed.binary_search(&instance).is_ok()
     }
 
     fn refuse_held(&mut self, refusal: &Refusal, now: Time, effects: &mut Effects<W, L>) {

@@ -150,8 +150,12 @@ impl Fault {
         Self::client(StatusCode::NOT_FOUND, Self::SERVICE_GONE, sentence)
     }
 
-    /// A line of text, or a JSON object for who asks for JSON.
     pub(crate) fn into_response(self, json: bool) -> Response<ReplyBody> {
+        self.into_text(json).map(ReplyBody::own)
+    }
+
+    /// A line of text, or a JSON object for who asks for JSON.
+    pub(crate) fn into_text(self, json: bool) -> Response<Bytes> {
         let (kind, text) = if json {
             let sentence = json_string(&self.sentence);
             let (source, reason) = (self.source.name(), self.reason);
@@ -164,7 +168,7 @@ impl Fault {
             let lines = std::iter::once(&self.sentence).chain(&self.log);
             ("text/plain; charset=utf-8", lines.map(|line| format!("{line}\n")).collect())
         };
-        let mut response = Response::new(ReplyBody::own(Bytes::from(text)));
+        let mut response = Response::new(Bytes::from(text));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -18,6 +18,7 @@
 
 mod auth;
 mod batch;
+mod beside;
 mod body;
 mod core;
 mod door;
@@ -30,9 +31,11 @@ mod page;
 mod proxy;
 mod query;
 mod revival;
+mod sablier;
 mod server;
 mod service;
 mod settings;
+mod snippets;
 mod stats;
 mod stay;
 mod table;

@@ -16,6 +16,9 @@ pub(crate) const STATE_PATH: &str = "/.well-known/forerun/state";
 /// How often a page without scripts is loaded again.
 pub(crate) const REFRESH: Span = Span::from_secs(5);
 
+/// The same without a script at all.
+const REFRESH_BARE: Span = Span::from_secs(2);
+
 /// Lines of a failed instance's output that are shown.
 const LOG_LINES_MAX: usize = 12;
 const LOG_CHARS_MAX: usize = 300;
@@ -174,7 +177,7 @@ const SCRIPT: &str = "<script>(function(){var n=0;function t(){fetch(URL,{cache:
 location.reload();return}document.querySelector('#s p').textContent=j.text;setTimeout(t,1000)})\
 .catch(function(){if(++n<5)setTimeout(t,2000)})}setTimeout(t,700)})()</script>";
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -235,7 +238,8 @@ pub(crate) fn waiting(shown: &Shown, form: Form, poll: Option<String>) -> Respon
                     _ => &title,
                 },
                 services: std::slice::from_ref(shown),
-                refresh: REFRESH,
+                // A script asks more often by itself.
+                refresh: if poll.is_some() { REFRESH } else { REFRESH_BARE },
                 poll,
                 details: true,
                 note: "this page goes on by itself".to_owned(),

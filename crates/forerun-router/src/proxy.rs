@@ -51,7 +51,7 @@ enum Denied {
 }
 
 /// How long a browser is held before it is shown the page: what is there sooner needs none.
-const PAGE_AFTER: Duration = Duration::from_millis(500);
+pub(crate) const PAGE_AFTER: Duration = Duration::from_millis(500);
 /// A page asks again every second, or is loaded again every five: one that has not for so long is closed.
 pub(crate) const PAGE_STAY: Span = Span::from_secs(15);
 

@@ -1,6 +1,8 @@
 //! Listening, connections, and the end of both.
 
 use crate::batch::Batch;
+use crate::beside::{self, Scope};
+use crate::body::ReplyBody;
 use crate::core::Core;
 use crate::door;
 use crate::io::{Client, ClientIo};
@@ -11,12 +13,14 @@ use crate::table::{self, Publisher, Snapshot};
 use crate::up::Up;
 use crate::wakes::Wakes;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use forerun_types::{Event, RouteTable, Span};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,6 +53,9 @@ impl Router {
         tokio::runtime::Handle::try_current().map_err(|_| RouterError::NoRuntime)?;
         let listener = listen(settings.listen)?;
         let address = listener.local_addr().map_err(RouterError::Socket)?;
+        let beside = settings.beside.map(listen).transpose()?;
+        let beside_address =
+            beside.as_ref().map(TcpListener::local_addr).transpose().map_err(RouterError::Socket)?;
         let connections_max = settings.limits.connections_max;
         let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| settings.secret[i]));
         let core = Arc::new(Core {
@@ -68,15 +75,17 @@ impl Router {
         });
         let phase = watch::Sender::new(Phase::Serving);
         let permits = Arc::new(Semaphore::new(connections_max as usize));
-        let tasks = vec![
-            tokio::spawn(accept(Arc::clone(&core), listener, Arc::clone(&permits), phase.subscribe())),
-            tokio::spawn(Batch::run(Arc::clone(&core))),
-            tokio::spawn(sweep(Arc::clone(&core))),
-        ];
+        let accept = |listener, front| {
+            tokio::spawn(accept(Arc::clone(&core), listener, front, Arc::clone(&permits), phase.subscribe()))
+        };
+        let mut tasks = vec![accept(listener, Front::Requests)];
+        tasks.extend(beside.map(|listener| accept(listener, Front::Beside)));
+        tasks.extend([tokio::spawn(Batch::run(Arc::clone(&core))), tokio::spawn(sweep(Arc::clone(&core)))]);
         core.up.control(Event::RouterJoined(core.id));
         Ok(RouterHandle {
             core,
             address,
+            beside: beside_address,
             phase,
             permits,
             connections_max,
@@ -110,6 +119,7 @@ fn listen(listen: Listen) -> Result<TcpListener, RouterError> {
 pub struct RouterHandle {
     core: Arc<Core>,
     address: SocketAddr,
+    beside: Option<SocketAddr>,
     phase: watch::Sender<Phase>,
     /// One for each connection.
     permits: Arc<Semaphore>,
@@ -129,6 +139,23 @@ impl RouterHandle {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the port for proxies is, if there is one.
+    #[must_use]
+    pub fn beside_address(&self) -> Option<SocketAddr> {
+        self.beside
+    }
+
+    /// Answers what is asked beside the requests themselves: `/v1/wake`, `/v1/page`, `/v1/route`, `/v1/traefik`,
+    /// `/v1/caddy`, `/v1/services/NAME/{health,badge.svg,wakes}`, and Sablier's API. `client` is who asks, which must
+    /// be this machine or a proxy of one's own. May wait as long as a service's `hold.timeout`; safe to cancel.
+    pub fn beside(
+        &self,
+        asked: Request<()>,
+        client: IpAddr,
+    ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
+        Box::pin(beside::answer(Arc::clone(&self.core), client, asked.into_parts().0, Scope::All))
     }
 
     /// Puts a table in use: when this returns, no new request goes to an instance that the table lacks, and held
@@ -156,8 +183,7 @@ impl RouterHandle {
     /// Who woke a service, and who has been there lately; `None` for a service that the table lacks.
     #[must_use]
     pub fn wakes(&self, service: &str) -> Option<Wakes> {
-        let table = self.core.table.load();
-        table.entries().iter().find(|entry| entry.spec.name == service).map(|entry| entry.service.wakes())
+        self.core.table.load().named(service).map(|entry| entry.service.wakes())
     }
 
     /// Takes no new connections, and lets requests, held ones too, end for `drain`; what is left then is answered
@@ -203,9 +229,17 @@ impl Drop for RouterHandle {
     }
 }
 
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Front {
+    Requests,
+    Beside,
+}
+
 async fn accept(
     core: Arc<Core>,
     listener: TcpListener,
+    front: Front,
     permits: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
 ) {
@@ -228,7 +262,7 @@ async fn accept(
                 core.totals.connections.fetch_add(1, Ordering::Relaxed);
                 let stream = Arc::new(stream);
                 let client = Client { address: peer.ip(), stream, _permit: Arc::new(permit) };
-                tokio::spawn(connection(Arc::clone(&core), client, phase.clone()));
+                tokio::spawn(connection(Arc::clone(&core), front, client, phase.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -238,7 +272,7 @@ async fn accept(
     }
 }
 
-async fn connection(core: Arc<Core>, client: Client, mut phase: watch::Receiver<Phase>) {
+async fn connection(core: Arc<Core>, front: Front, client: Client, mut phase: watch::Receiver<Phase>) {
     set_options(&client.stream);
     let limits = &core.limits;
     let io = TokioIo::new(ClientIo::new(Arc::clone(&client.stream), limits.stall_timeout.into()));
@@ -246,7 +280,15 @@ async fn connection(core: Arc<Core>, client: Client, mut phase: watch::Receiver<
         let (core, phase) = (Arc::clone(&core), phase.clone());
         service_fn(move |request| {
             let (core, client, phase) = (Arc::clone(&core), client.clone(), phase.clone());
-            async move { Ok::<_, Infallible>(door::serve(core, client, phase, request).await) }
+            async move {
+                Ok::<_, Infallible>(match front {
+                    Front::Requests => door::serve(core, client, phase, request).await,
+                    Front::Beside => {
+                        let asked = request.into_parts().0;
+                        beside::serve(core, client, asked).await.map(ReplyBody::own)
+                    }
+                })
+            }
         })
     };
     let mut served = Box::pin(

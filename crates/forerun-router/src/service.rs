@@ -118,9 +118,10 @@ impl Service {
         let mut state = self.lock();
         let result = act(&mut state, &mut led);
         led.told.into_iter().for_each(|event| core.up.control(event));
-        if led.cold_starts > 0 || !led.waits.is_empty() {
+        if led.cold_starts > 0 || led.warm_after_all > 0 || !led.waits.is_empty() {
             let mut tally = self.tally();
             tally.cold_starts += led.cold_starts;
+            tally.cold_starts = tally.cold_starts.saturating_sub(led.warm_after_all);
             led.waits.into_iter().for_each(|wait| tally.held_for(wait));
         }
         let news = state.queue.has_changed() && !state.listed;
@@ -163,17 +164,40 @@ impl Service {
         if !wakes && now.0.saturating_sub(self.noted_at.load(Ordering::Relaxed)) < NOTED_EVERY.0 {
             return Ok(!again);
         }
-        let mut door = self.door();
         if wakes {
-            door.budget
-                .take(address, spec.wake.per_minute, now)
-                .map_err(|wait| Fault::too_many_wakes(&spec.name, spec.wake.per_minute, wait))?;
-            door.log.woke(visitor());
+            let per_minute = spec.wake.per_minute;
+            let taken = self.door().budget.take(address, per_minute, now);
+            taken.map_err(|wait| Fault::too_many_wakes(&spec.name, per_minute, wait))?;
+        }
+        self.note(wakes, visitor(), now);
+        Ok(!again)
+    }
+
+    fn note(&self, wakes: bool, visitor: Visitor, now: Time) {
+        let log = &mut self.door().log;
+        if wakes {
+            log.woke(visitor)
         } else {
-            door.log.visited(visitor());
+            log.visited(visitor)
         }
         self.noted_at.store(now.0, Ordering::Relaxed);
-        Ok(!again)
+    }
+
+    /// Notes a visit of somebody for whom no address counts.
+    pub(crate) fn note_session(&self, visitor: Visitor, now: Time) {
+        let wakes = self.lock().queue.is_asleep();
+        self.note(wakes, visitor, now);
+    }
+
+    /// Where an instance takes requests of everyone.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.lock().queue.open_instance().map(|instance| instance.address)
+    }
+
+    /// How long a start usually takes.
+    pub(crate) fn usual_start(&self, spec: &ServiceSpec) -> Span {
+        let measured = self.lock().queue.route().map_or(Span::ZERO, |route| route.notes.usual_start);
+        if measured == Span::ZERO { spec.start_estimate } else { measured }
     }
 
     pub(crate) fn wakes(&self) -> Wakes {
@@ -187,7 +211,9 @@ impl Service {
         match &route.unavailable {
             _ if !route.instances.is_empty() => Condition::Ready,
             Some(why) => Condition::Failing(why.clone()),
-            None if state.queue.waiting() > 0 => Condition::Starting { progress: String::new() },
+            None if state.queue.waiting() > 0 => {
+                Condition::Starting { progress: route.notes.progress.clone() }
+            }
             None => Condition::Asleep,
         }
     }

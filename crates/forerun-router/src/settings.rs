@@ -33,6 +33,9 @@ pub struct RouterSettings {
     pub id: RouterId,
     pub site: SiteId,
     pub listen: Listen,
+    /// A second port, for proxies on other machines and in containers that ask before they send a request past this
+    /// router: what [`crate::RouterHandle::beside`] answers, but for what names people.
+    pub beside: Option<Listen>,
     /// The installation's key: users leave the router only hashed with it.
     pub secret: [u8; 32],
     pub now: Clock,
@@ -43,7 +46,15 @@ impl RouterSettings {
     /// Settings with the default limits, at site 0.
     #[must_use]
     pub fn new(id: RouterId, listen: impl Into<Listen>, secret: [u8; 32], now: Clock) -> Self {
-        Self { id, site: SiteId(0), listen: listen.into(), secret, now, limits: RouterLimits::default() }
+        Self {
+            id,
+            site: SiteId(0),
+            listen: listen.into(),
+            beside: None,
+            secret,
+            now,
+            limits: RouterLimits::default(),
+        }
     }
 }
 
@@ -54,6 +65,7 @@ impl fmt::Debug for RouterSettings {
             .field("id", &self.id)
             .field("site", &self.site)
             .field("listen", &self.listen)
+            .field("beside", &self.beside)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

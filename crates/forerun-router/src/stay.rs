@@ -9,7 +9,8 @@
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::service::{Service, State};
-use forerun_types::{ActionKey, Span, Time, UserKey};
+use forerun_route::HoldRefusal;
+use forerun_types::{ActionKey, ServiceSpec, Span, Time, UserKey};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
@@ -46,13 +47,37 @@ impl Service {
     ///
     /// # Errors
     /// Why it is not and will not be soon.
-    #[expect(dead_code, reason = "for who asks before it sends a request past this router")]
     pub(crate) fn stays_at(
         self: &Arc<Self>,
         core: &Arc<Core>,
         now: Time,
     ) -> Result<Option<SocketAddr>, Fault> {
         self.with(core, |state, led| state.queue.stays_at(now, led)).map_err(Fault::refused)
+    }
+
+    /// Waits until the service is ready, for at most `patience`. Safe to cancel.
+    ///
+    /// # Errors
+    /// It is not ready by then, or will not be soon.
+    pub(crate) async fn ready(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        spec: &ServiceSpec,
+        patience: Span,
+    ) -> Result<SocketAddr, Fault> {
+        let look = async {
+            loop {
+                let news = self.news.notified();
+                if let Some(address) = self.stays_at(core, core.now())? {
+                    return Ok(address);
+                }
+                news.await;
+            }
+        };
+        match tokio::time::timeout(patience.into(), look).await {
+            Ok(looked) => looked,
+            Err(_) => Err(Fault::hold(&spec.name, &HoldRefusal::Timeout { timeout: patience })),
+        }
     }
 
     /// Remembers who got a waiting page.

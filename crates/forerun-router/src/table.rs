@@ -43,7 +43,7 @@ impl Entry {
         Shown {
             name: self.spec.name.clone(),
             condition: self.service.condition(),
-            usual: self.spec.start_estimate,
+            usual: self.service.usual_start(&self.spec),
             hide_log: self.spec.hide_log,
         }
     }
@@ -80,6 +80,11 @@ impl Snapshot {
     pub(crate) fn find(&self, host: &str, path: &str) -> Option<Arc<Entry>> {
         let id = self.catalogue.classifier.classify(host, path)?;
         self.catalogue.place(id).map(|at| Arc::clone(&self.catalogue.entries[at]))
+    }
+
+    /// The service of this name; one for a key is its parent's affair.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.entries().iter().find(|entry| entry.spec.name == name)
     }
 
     /// The services' names with their routes, for the person at this machine.
@@ -223,6 +228,12 @@ impl Publisher {
 /// Whether two descriptions are of the same: ids of variants are used again, for other keys.
 fn is_same_service(a: &ServiceSpec, b: &ServiceSpec) -> bool {
     a.id == b.id && a.variant == b.variant
+}
+
+/// The table as it was published last, for who asks how it is read.
+pub(crate) fn published(core: &Core) -> RouteTable {
+    let publisher = core.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+    RouteTable { generation: core.table.load().generation, services: publisher.routes.clone() }
 }
 
 /// Every service with something to tell, in order of ids; what its variants have counts in.

@@ -76,7 +76,9 @@ impl<W, L> Queue<W, L> {
         effects.told.extend(told);
     }
 
-    fn open_instance(&self) -> Option<InstanceRoute> {
+    /// An instance that takes requests of everyone: the one that a stay is at or would be at.
+    #[must_use]
+    pub fn open_instance(&self) -> Option<InstanceRoute> {
         let instances = self.choice.as_ref().map_or(&[][..], |route| &route.instances);
         let key = self.route.as_ref().and_then(|route| route.spec.variant.as_ref());
         let key = key.map(|variant| Variant::access_key(&variant.key));

@@ -1,6 +1,7 @@
 //! A real router on real sockets, with instances and clients that speak HTTP byte by byte.
 
 mod auth;
+mod beside;
 mod drain;
 mod forward;
 mod hold;
@@ -10,6 +11,7 @@ mod page;
 mod put_back;
 mod race;
 mod retry;
+mod sablier;
 mod traffic;
 mod wake;
 mod websocket;

@@ -44,6 +44,16 @@ impl World {
     }
 
     pub(crate) fn with_limits(change: impl FnOnce(&mut RouterLimits)) -> Self {
+        Self::with_settings(|settings| change(&mut settings.limits))
+    }
+
+    /// With a port for proxies beside that for requests.
+    pub(crate) fn with_beside() -> Self {
+        let local: SocketAddr = ([127, 0, 0, 1], 0).into();
+        Self::with_settings(|settings| settings.beside = Some(local.into()))
+    }
+
+    fn with_settings(change: impl FnOnce(&mut RouterSettings)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -54,7 +64,7 @@ impl World {
         let now = Arc::new(move || Time(Span::from(start + started.elapsed()).0));
         let local: SocketAddr = ([127, 0, 0, 1], 0).into();
         let mut settings = RouterSettings::new(RouterId(3), local, [7; 32], now);
-        change(&mut settings.limits);
+        change(&mut settings);
         let (sender, up) = channel(64);
         let router = {
             let _within = runtime.enter();
@@ -127,6 +137,25 @@ impl World {
         let mut client = self.client();
         client.send(&format!("{head}\r\n\r\n"));
         if head.starts_with("HEAD") { client.reply_to_head() } else { client.reply() }.expect("an answer")
+    }
+
+    /// A GET of the port for proxies, with header lines that each end with a line break.
+    pub(crate) fn beside(&self, target: &str, headers: &str) -> Reply {
+        let mut client = self.beside_client(target, headers);
+        client.reply().expect("an answer")
+    }
+
+    pub(crate) fn beside_client(&self, target: &str, headers: &str) -> Client {
+        let mut client = Client::connect(self.router.beside_address().expect("a port for proxies"));
+        client.send(&format!("GET {target} HTTP/1.1\r\nHost: forerun\r\n{headers}\r\n"));
+        client
+    }
+
+    /// What this machine is answered beside requests.
+    pub(crate) fn at_home(&self, target: &str) -> (u16, String) {
+        let asked = hyper::Request::builder().uri(target).body(()).expect("a request");
+        let response = self.runtime.block_on(self.router.beside(asked, [127, 0, 0, 1].into()));
+        (response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned())
     }
 
     pub(crate) fn waiting(&self, count: u32) {
