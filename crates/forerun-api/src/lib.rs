@@ -8,9 +8,10 @@ mod problem;
 mod server;
 mod wire;
 
+pub use axum::http;
 pub use control::{ControlError, Order, Told};
 pub use metrics::{InstanceState, Metrics, Outcome};
-pub use server::{Api, ApiError, Health, Source};
+pub use server::{Answer, Api, ApiError, Health, Source};
 pub use wire::{
     Down, Instance, Instances, JournalStatus, ModeWord, NextChange, ServiceStatus, SiteStatus, Status, Waits,
     Woken, Word,

@@ -3,23 +3,29 @@
 use crate::Status;
 use crate::control::{self, ControlError, Order, Told};
 use crate::problem::problem;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A person, a scraper and a dashboard need a handful; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 256;
+/// A person, a scraper and a dashboard need a handful; a proxy that asks before each request needs one for each that
+/// is held. More wait to be accepted.
+const CONNECTIONS_MAX: usize = 1_024;
 /// How long a connection may be silent between requests or inside a request's head: longer than the usual pause
 /// between two scrapes is not needed, since a new connection is cheap.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -52,7 +58,16 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// No service has that name, or it cannot be told now.
     fn control(&self, service: &str, order: Order) -> Result<Told, ControlError>;
+    /// The answer to what the router itself answers (`/v1/wake` and the like), which may take as long as a held
+    /// request; `None` where there is no such path.
+    fn beside(&self, asked: axum::http::Request<()>, client: IpAddr) -> Option<Answer> {
+        let _ = (asked, client);
+        None
+    }
 }
+
+/// An answer that may take a while. Dropped when its client goes away.
+pub type Answer = Pin<Box<dyn Future<Output = axum::http::Response<Bytes>> + Send>>;
 
 /// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -122,10 +137,10 @@ async fn serve(listener: TcpListener, routes: Router, mut stopped: watch::Receiv
             _ = told(&mut stopped) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (routes, stopped) = (routes.clone(), stopped.clone());
                 connections.spawn(async move {
-                    connection(stream, routes, stopped).await;
+                    connection(stream, peer.ip(), routes, stopped).await;
                     drop(permit);
                 });
             }
@@ -146,11 +161,20 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-async fn connection(stream: TcpStream, routes: Router, mut stopped: watch::Receiver<bool>) {
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+struct Peer(IpAddr);
+
+async fn connection(stream: TcpStream, peer: IpAddr, routes: Router, mut stopped: watch::Receiver<bool>) {
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(move |mut request: axum::http::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        routes.call(request)
+    });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
@@ -170,8 +194,8 @@ fn routes(source: Arc<dyn Source>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
-        .route("/v1/services/{service}/{verb}", post(control::order))
-        .fallback(not_found)
+        .route("/v1/services/{service}/{verb}", post(control::order).get(beside))
+        .fallback(beside)
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn(control::own_pages_only))
         .layer(from_fn(own_host_only))
@@ -203,8 +227,22 @@ async fn status(State(source): State<Arc<dyn Source>>) -> Json<Status> {
     Json(source.status())
 }
 
-async fn not_found(request: Request) -> Response {
-    let path: String = request.uri().path().chars().take(100).collect();
+/// What the router answers itself, in its own words.
+async fn beside(State(source): State<Arc<dyn Source>>, request: Request) -> Response {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let (parts, _) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    let asked = axum::http::Request::from_parts(parts, ());
+    match peer.and_then(|peer| source.beside(asked, peer)) {
+        Some(answer) => answer.await.map(Body::from),
+        // Orders are there, and are sent.
+        None if path.starts_with("/v1/services/") => not_allowed(Method::GET).await,
+        None => not_found(&path),
+    }
+}
+
+fn not_found(path: &str) -> Response {
+    let path: String = path.chars().take(100).collect();
     problem(
         StatusCode::NOT_FOUND,
         &format!("nothing at {path}; there are /healthz, /readyz, /metrics and /v1/status"),
@@ -222,7 +260,11 @@ async fn not_allowed(method: Method) -> Response {
 /// request names that host, and is refused.
 async fn own_host_only(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+    // A proxy may ask with the host of the request that it asks about; what it gets tells no page more than that
+    // request would.
+    let of_a_proxy = request.uri().path() == "/v1/wake" || request.uri().path() == "/v1/page";
     match host {
+        _ if of_a_proxy => next.run(request).await,
         Some(host) if !is_own(host) => problem(
             StatusCode::FORBIDDEN,
             "this host name is not the api's; ask localhost or a loopback address",

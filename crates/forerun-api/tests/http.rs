@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use forerun_api::{
-    Api, ApiError, ControlError, Health, Metrics, Order, Outcome, ServiceStatus, Source, Status, Told, Waits,
+    Answer, Api, ApiError, ControlError, Health, Metrics, Order, Outcome, ServiceStatus, Source, Status,
+    Told, Waits, http,
 };
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,6 +47,17 @@ impl Source for Fake {
                 hint: "; did you mean `web`?".to_owned(),
             }),
         }
+    }
+
+    fn beside(&self, asked: http::Request<()>, client: IpAddr) -> Option<Answer> {
+        let path = asked.uri().path().to_owned();
+        path.starts_with("/v1/wake").then(|| {
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let host = asked.headers()["host"].to_str().unwrap().to_owned();
+                http::Response::builder().status(202).body(format!("{client} {host}").into()).unwrap()
+            }) as Answer
+        })
     }
 
     fn ready(&self) -> Health {
@@ -187,4 +199,16 @@ async fn orders_are_taken_from_people_and_not_from_pages() {
     }
     let answer = ask(&api, "GET /v1/services/web/pause HTTP/1.1\r\nHost: localhost").await;
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+}
+
+#[tokio::test]
+async fn what_the_router_answers_is_passed_on() {
+    let api = start(true).await;
+    // A proxy that asks first may say whose request it asks about.
+    let answer = ask(&api, "GET /v1/wake HTTP/1.1\r\nHost: shop.example").await;
+    assert!(answer.starts_with("HTTP/1.1 202 ") && answer.ends_with("127.0.0.1 shop.example"), "{answer}");
+    let answer = ask(&api, "GET /v1/wakeful HTTP/1.1\r\nHost: shop.example").await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "no other path may: {answer}");
+    let answer = ask(&api, "GET /v1/other HTTP/1.1\r\nHost: localhost").await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("nothing at /v1/other"), "{answer}");
 }

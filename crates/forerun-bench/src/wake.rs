@@ -94,6 +94,7 @@ pub(crate) fn settings_of(folder: &Path, spec: ServiceSpec) -> Settings {
         journal_bytes_max: 64 << 20,
         listen: Listen::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         router_limits: RouterLimits::default(),
+        beside: None,
         backends: Box::new(|sink, folder: &Path| {
             let process = ProcessBackend::new(ProcessSettings::of_this_program(folder), sink)?;
             Ok(vec![Arc::new(process) as Arc<dyn Backend>])

@@ -122,6 +122,7 @@ impl Side {
             journal_bytes_max: JOURNAL_BYTES_MAX,
             listen: Listen::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             router_limits: RouterLimits::default(),
+            beside: None,
             backends: Box::new({
                 let instances = Arc::clone(instances);
                 move |sink, folder: &Path| Ok(vec![instances.backend(without_readings(sink), folder)?])

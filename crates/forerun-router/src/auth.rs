@@ -211,7 +211,7 @@ struct Target {
 /// A URL that `auth` cannot ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardUrlError {
-    #[error("is no URL; write one as http://auth:9091/api/verify")]
+    #[error("is no url; write it as \"http://127.0.0.1:9091/verify\"")]
     NoUrl,
     #[error(
         "begins with https://, which forerun does not speak to an auth server; use http:// on a network of your own"

@@ -31,6 +31,20 @@ const KEEP: Span = Span::from_secs(10);
 /// Where a ready instance listens, for a proxy that can be told.
 const ADDRESS: HeaderName = HeaderName::from_static("forerun-address");
 
+/// Whether a path is one of those that are answered here.
+#[must_use]
+pub fn is_beside(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    let of_service = |rest: &str| {
+        let what = rest.rsplit_once('/').map(|(_, what)| what);
+        matches!(what, Some("health" | "badge.svg" | "wakes"))
+    };
+    matches!(path, "/v1/wake" | "/v1/page" | "/v1/traefik" | "/v1/caddy" | "/v1/route" | "/health")
+        || matches!(path, "/api/themes" | "/api/dynamic/themes")
+        || path.starts_with("/api/strategies/")
+        || path.strip_prefix("/v1/services/").is_some_and(of_service)
+}
+
 /// Which of the paths are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {

@@ -46,6 +46,7 @@ mod visit;
 mod wakes;
 
 pub use auth::{ForwardUrlError, check_forward_url};
+pub use beside::is_beside;
 pub use server::{Router, RouterHandle};
 pub use settings::{Clock, Listen, RouterError, RouterLimits, RouterSettings};
 pub use stats::{Outcome, RouterStats, ServiceStats};

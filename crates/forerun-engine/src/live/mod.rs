@@ -75,6 +75,8 @@ pub struct Settings {
     pub journal_bytes_max: u64,
     pub listen: Listen,
     pub router_limits: RouterLimits,
+    /// A second port of the router, for proxies that ask before they send a request past it.
+    pub beside: Option<SocketAddr>,
     pub backends: MakeBackends,
     /// What was learned elsewhere, to begin with instead of nothing.
     pub learned: Option<Core<AnyPolicy>>,
@@ -151,6 +153,7 @@ impl Engine {
         };
         let mut router = RouterSettings::new(RouterId(0), settings.listen, state.secret, now);
         router.limits = settings.router_limits;
+        router.beside = settings.beside.map(Listen::from);
         let router = Arc::new(Router::start(router, Arc::clone(&up))?);
         let disk = LiveDisk::start(&state.journal).map_err(StartError::Thread)?;
         let by_name: BTreeMap<&'static str, Arc<dyn Backend>> =
@@ -201,6 +204,12 @@ impl Engine {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.router.address()
+    }
+
+    /// Where the router's port for proxies is, if there is one.
+    #[must_use]
+    pub fn beside_address(&self) -> Option<SocketAddr> {
+        self.router.beside_address()
     }
 
     #[must_use]

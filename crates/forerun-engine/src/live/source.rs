@@ -4,14 +4,16 @@ use super::control::{self, Problems};
 use super::publish::{Published, View};
 use super::wire;
 use crate::invariants::Rule;
+use forerun_api::http::Request;
 use forerun_api::{
-    ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
+    Answer, ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
     Outcome as OutcomeLabel, ServiceStatus, SiteStatus, Source, Status, Told,
 };
 use forerun_core::InstanceState;
 use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats, Up};
 use forerun_types::{Event, InstanceId, ServiceId, ServiceSpec, Span};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -255,6 +257,11 @@ impl Source for ApiSource {
             }
             _ => Health::Good,
         }
+    }
+
+    fn beside(&self, asked: Request<()>, client: IpAddr) -> Option<Answer> {
+        forerun_router::is_beside(asked.uri().path())
+            .then(|| Box::pin(self.router.beside(asked, client)) as Answer)
     }
 
     fn ready(&self) -> Health {

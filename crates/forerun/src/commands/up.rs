@@ -55,7 +55,9 @@ async fn serve(config: Config, files_before: Option<u64>, out: &mut dyn Write) -
             return Err(Failure::Running(error.to_string()));
         }
     };
-    writeln!(out, "router http://{}  api http://{}  services {services}", engine.address(), api.address())?;
+    let wake = engine.beside_address().map_or_else(String::new, |address| format!("wake http://{address}  "));
+    let (router, api_address) = (engine.address(), api.address());
+    writeln!(out, "router http://{router}  api http://{api_address}  {wake}services {services}")?;
     out.flush()?;
     let told = end_told().await?;
     tracing::info!(signal = told, "draining; a second signal ends at once");
@@ -102,6 +104,7 @@ fn settings(config: Config, files_before: Option<u64>) -> Result<Settings, Failu
         journal_bytes_max: config.store.journal_bytes_max,
         listen: config.router.listen.into(),
         router_limits: config.router.limits,
+        beside: config.router.wake_listen,
         backends: Box::new(move |sink, folder: &Path| {
             let process = ProcessBackend::new(process_settings(folder, files_before), sink)?;
             Ok(vec![Arc::new(process) as Arc<dyn Backend>])

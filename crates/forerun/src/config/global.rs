@@ -18,8 +18,14 @@ const LEARNING_BYTES_MIN: u64 = 16 << 20;
 
 pub(crate) fn router(root: &Reader<'_>) -> RouterConfig {
     let reader = root.table("router", ROUTER);
+    let listen = address(&reader);
+    let wake_listen = reader.address("wake_listen");
+    if wake_listen.is_some_and(|wake| wake.port() != 0 && wake == listen) {
+        reader.problem("wake_listen", "is router.listen too; give it another port");
+    }
     RouterConfig {
-        listen: address(&reader),
+        listen,
+        wake_listen,
         limits: RouterLimits {
             connections_max: reader.count_u32("connections_max"),
             head_bytes_max: usize::try_from(reader.bytes_at_least("head_bytes_max", HEAD_BYTES_MIN))
@@ -51,6 +57,9 @@ pub(crate) fn api(root: &Reader<'_>, router: &RouterConfig) -> ApiConfig {
     }
     if listen.port() != 0 && listen == router.listen {
         reader.problem("listen", "is router.listen too; give the api another port");
+    }
+    if listen.port() != 0 && Some(listen) == router.wake_listen {
+        reader.problem("listen", "is router.wake_listen too; give the api another port");
     }
     ApiConfig { listen }
 }

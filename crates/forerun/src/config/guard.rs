@@ -140,14 +140,8 @@ pub(crate) fn auth(reader: &Reader<'_>) -> Option<Auth> {
     match given[..] {
         ["forward"] => {
             let url = inner.text("forward")?;
-            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            if rest.is_none_or(|rest| {
-                rest.is_empty() || rest.starts_with('/') || !rest.bytes().all(|b| b.is_ascii_graphic())
-            }) {
-                inner.problem(
-                    "forward",
-                    &format!("\"{url}\" is no url; write it as \"http://127.0.0.1:9091/verify\""),
-                );
+            if let Err(why) = forerun_router::check_forward_url(&url) {
+                inner.problem("forward", &format!("\"{url}\" {why}"));
             }
             Some(Auth::Forward { url })
         }

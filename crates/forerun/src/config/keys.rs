@@ -105,6 +105,13 @@ pub(crate) const ROOT: &[Key] = &[
 pub(crate) const ROUTER: &[Key] = &[
     key("listen", Shape::Address, "127.0.0.1:8080", "Address and port for requests."),
     key(
+        "wake_listen",
+        Shape::Address,
+        "",
+        "A second port, for proxies in containers or on other machines: /v1/wake, Sablier's API, health. \
+         Whoever reaches it can wake services.",
+    ),
+    key(
         "connections_max",
         Shape::Count(1, 1_000_000),
         "8192",
@@ -333,7 +340,14 @@ pub(crate) const HOLD: &[Key] = &[
         "style",
         Shape::Choice(&["auto", "wait", "page"]),
         "wait",
-        "auto: a browser that goes to a page gets a waiting page, all else waits; wait: all wait; page: all get it.",
+        "auto: a browser that goes to a page gets a waiting page, all else waits; wait: all wait; page: every GET \
+         gets it.",
+    ),
+    key(
+        "hide_log",
+        Shape::Flag,
+        "false",
+        "Keep the last lines of what failed to start from those who wait for it.",
     ),
 ];
 

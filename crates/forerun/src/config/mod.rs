@@ -96,6 +96,8 @@ pub(crate) struct EngineTls {
 #[derive(Clone, Debug)]
 pub(crate) struct RouterConfig {
     pub(crate) listen: SocketAddr,
+    /// For proxies that ask first.
+    pub(crate) wake_listen: Option<SocketAddr>,
     pub(crate) limits: RouterLimits,
 }
 

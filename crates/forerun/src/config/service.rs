@@ -58,7 +58,7 @@ pub(crate) fn described(reader: &Reader<'_>, name: &str, id: ServiceId, shared: 
     let (min, max, port) = bounds(reader, kind);
     let (schedules, zone) = schedules(reader, max);
     let ready = ready::read(reader, kind);
-    let (hold, hold_style) = hold(reader);
+    let (hold, hold_style, hide_log) = hold(reader);
     let spec = ServiceSpec {
         tenant: reader.label("tenant").unwrap_or_default(),
         group: reader.label("group"),
@@ -86,6 +86,7 @@ pub(crate) fn described(reader: &Reader<'_>, name: &str, id: ServiceId, shared: 
         keep_at_least: reader.duration("keep_at_least"),
         excludes: needs::excludes(reader),
         hold_style,
+        hide_log,
         auth: guard::auth(reader),
         pausable: if reader.has("pausable") { reader.flag("pausable") } else { kind == Kind::Docker },
         settle: ready.settle,
@@ -243,7 +244,8 @@ fn user(reader: &Reader<'_>) -> UserFrom {
     })
 }
 
-fn hold(reader: &Reader<'_>) -> (HoldLimits, HoldStyle) {
+/// Limits, style, and whether those who wait see no log.
+fn hold(reader: &Reader<'_>) -> (HoldLimits, HoldStyle, bool) {
     let style = |text: Option<&str>| match text {
         Some("auto") => HoldStyle::Auto,
         Some("page") => HoldStyle::Page,
@@ -256,7 +258,7 @@ fn hold(reader: &Reader<'_>) -> (HoldLimits, HoldStyle) {
             reader
                 .problem("hold", &format!("\"{word}\" is not known; it takes auto, wait, page, or a table"));
         }
-        return (HoldLimits::default(), style(Some(&word)));
+        return (HoldLimits::default(), style(Some(&word)), false);
     }
     let inner = reader.table("hold", HOLD);
     let limits = HoldLimits {
@@ -264,5 +266,5 @@ fn hold(reader: &Reader<'_>) -> (HoldLimits, HoldStyle) {
         bytes_max: inner.bytes("bytes").unwrap_or_default(),
         timeout: inner.duration_some("timeout"),
     };
-    (limits, style(inner.choice("style")))
+    (limits, style(inner.choice("style")), inner.flag("hide_log"))
 }

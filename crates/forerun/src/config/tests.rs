@@ -334,6 +334,7 @@ fn wrong_values_name_line_field_and_mend() {
             &["auth: takes one of forward, basic and token"],
         ),
         ("auth.forward = \"127.0.0.1/x\"", &["auth.forward: \"127.0.0.1/x\" is no url"]),
+        ("auth.forward = \"https://auth/x\"", &["auth.forward: \"https://auth/x\" begins with https://"]),
         ("auth.basic.eve = \"blake3:12\"", &["auth.basic: user \"eve\": behind \"blake3:\" stand 64"]),
         ("specialise = { by = \"cookie:x\" }", &["specialise.by: \"cookie:x\" is not known"]),
         ("specialise = { keys = [\"a\", \"a\"] }", &["specialise.keys: \"a\" is named twice"]),
