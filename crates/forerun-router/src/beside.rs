@@ -10,6 +10,7 @@ use crate::door::{Head, Someone, asleep, knock_at, welcome};
 use crate::fault::Fault;
 use crate::headers;
 use crate::io::Client;
+use crate::keys;
 use crate::page::{self, Condition, Form, STATE};
 use crate::proxy::{PAGE_AFTER, PAGE_STAY};
 use crate::query::{param, params};
@@ -174,6 +175,11 @@ async fn try_wake(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<Res
         return nobody(&entry);
     }
     let someone = welcome(core, &entry, &head, "wake", now)?;
+    let variant = match (&someone.variant, &someone.key) {
+        (None, Some(key)) => keys::ask(core, &entry, key).await,
+        (variant, _) => variant.clone(),
+    };
+    let entry = variant.unwrap_or(entry);
     entry.service.want(core, someone.user, now + PAGE_STAY.max(keep), now);
     let address = match ready(core, &entry, &original.method, &asked.headers).await {
         Some(ready) => ready?,
