@@ -41,7 +41,7 @@ impl World for Containers {
     }
 
     fn short(&self) -> Span {
-        Span::from_millis(2_500)
+        Span::from_secs(5)
     }
 
     fn shares_ports(&self) -> bool {

@@ -86,7 +86,9 @@ async fn become_its(
         return Err("the order names no key".to_owned());
     };
     let Some(hook) = &adds.hook else {
-        return Err("the service has no `specialise.hook`: only a start makes an instance a key's".to_owned());
+        return Err(
+            "the service has no hook (`specialise.hook`): only a start makes an instance a key's".to_owned()
+        );
     };
     let key = variant.key.as_str();
     hooks::check_key(key).map_err(|error| error.to_string())?;
@@ -186,6 +188,10 @@ async fn by_command(keeper: &Keeper, held: &Held, words: &[String]) -> BusyFound
     let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     match engine.exec(&held.id, words.to_vec(), Vec::new(), left).await {
         Ok((0, _)) => BusyFound::busy("its busy command ended with exit code 0"),
+        // As a shell and the engine tell it.
+        Ok((code @ (126 | 127), _)) => {
+            BusyFound::busy(format!("its busy command cannot be run (exit code {code})"))
+        }
         Ok((code, _)) => BusyFound::free(format!("its busy command ended with exit code {code}")),
         Err(error) => BusyFound::busy(error.to_string()),
     }

@@ -152,15 +152,14 @@ impl Keeper {
 
     fn change(&self, instance: InstanceId, change: Change) {
         let refused = match self.books.borrow().runs.get(&instance) {
-            Some(run) => run
-                .changes
-                .try_send(change)
-                .err()
-                .map(|full| (full.into_inner(), "too much was asked of it at once")),
-            None => Some((change, "there is no such instance")),
+            None => Some(change.unmet(instance)),
+            Some(run) => {
+                let full = run.changes.try_send(change).err();
+                full.map(|full| full.into_inner().refused(instance, "too much was asked of it at once"))
+            }
         };
-        if let Some((change, why)) = refused {
-            self.tell(change.refused(instance, why));
+        if let Some(event) = refused {
+            self.tell(event);
         }
     }
 

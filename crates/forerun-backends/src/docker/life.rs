@@ -30,11 +30,20 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// The answer to one that is not carried out.
+    /// The answer to one that is not carried out. What cannot say so is busy.
     pub(super) fn refused(&self, instance: InstanceId, why: &str) -> Event {
+        self.answered(instance, true, why)
+    }
+
+    /// The answer where there is no such instance: nothing is there to be busy.
+    pub(super) fn unmet(&self, instance: InstanceId) -> Event {
+        self.answered(instance, false, "there is no such instance")
+    }
+
+    fn answered(&self, instance: InstanceId, busy: bool, why: &str) -> Event {
         let why = why.to_owned();
         match self {
-            Self::AskBusy(_) => Event::BusyAnswer { instance, busy: true, why },
+            Self::AskBusy(_) => Event::BusyAnswer { instance, busy, why },
             _ => Event::NotChanged { instance, why },
         }
     }
@@ -143,7 +152,7 @@ impl Life {
                     return self.keeper.finish(instance, Event::Stopped { instance });
                 }
                 () = look.notified() => {
-                    if let Some(ended) = self.examine(&mut held).await {
+                    if let Some(ended) = self.examine(&mut held, pending.is_some()).await {
                         return self.ended(&held, &ended);
                     }
                 }
@@ -198,8 +207,8 @@ impl Life {
         self.spec = spec;
     }
 
-    /// Looks at the container. Returns how it ended if it has.
-    async fn examine(&mut self, held: &mut Held) -> Option<Ended> {
+    /// Looks at the container. Returns how it ended if it has. While it is being changed, what it is now is no news.
+    async fn examine(&mut self, held: &mut Held, changing: bool) -> Option<Ended> {
         let engine = self.keeper.link.get()?;
         let found = match engine.inspect(&held.id).await {
             Ok(found) if has_ended(&found, &held.started_at) => None,
@@ -212,7 +221,7 @@ impl Life {
         };
         if let Some(found) = found {
             let paused = found.state.is_some_and(|state| state.paused == Some(true));
-            if paused != held.paused {
+            if paused != held.paused && !changing {
                 held.paused = paused;
                 self.counts(!paused);
                 let instance = self.instance;

@@ -158,9 +158,7 @@ impl DockerBackend {
         let obeyed = ledger.change(instance, generation)?;
         match obeyed {
             true => self.tell(Message::Change { instance, change }),
-            false => {
-                self.tell(Message::Refuse { event: change.refused(instance, "there is no such instance") })
-            }
+            false => self.tell(Message::Refuse { event: change.unmet(instance) }),
         }
     }
 }
