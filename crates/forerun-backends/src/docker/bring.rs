@@ -346,7 +346,8 @@ fn ended_early(life: &Life, ended: &Ended, address: SocketAddr) -> Fall {
 async fn fail(life: &mut Life, held: &Held, fall: Fall) -> Fall {
     match fall {
         Fall::Stopped => {
-            life.halt(held).await;
+            // It serves nobody yet. A program's first instants are also those in which it hears no signal.
+            life.halt(held, GRACE_OWN).await;
             life.let_go(held, false);
             Fall::Stopped
         }

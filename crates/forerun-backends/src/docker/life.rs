@@ -146,7 +146,7 @@ impl Life {
                 biased;
                 () = ordered_to_stop(&mut stop) => {
                     drop(pending);
-                    self.halt(&held).await;
+                    self.halt(&held, Duration::MAX).await;
                     self.let_go(&held, false);
                     let instance = self.instance;
                     return self.keeper.finish(instance, Event::Stopped { instance });
@@ -267,10 +267,12 @@ impl Life {
         }
     }
 
-    /// Stops the container, and returns when it does not run any more, however long that takes.
-    pub(super) async fn halt(&self, held: &Held) {
+    /// Stops the container, and returns when it does not run any more, however long that takes. Its grace is the
+    /// order's, and at most so long.
+    pub(super) async fn halt(&self, held: &Held, grace_max: Duration) {
         let mut stop = self.stop.clone();
-        let grace = |stop: &watch::Receiver<Option<Duration>>| stop.borrow().unwrap_or_default();
+        let grace =
+            |stop: &watch::Receiver<Option<Duration>>| stop.borrow().unwrap_or_default().min(grace_max);
         let began = Instant::now();
         let mut told = false;
         loop {
