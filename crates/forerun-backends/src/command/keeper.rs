@@ -107,7 +107,7 @@ impl Keeper {
             sender,
             poll_every,
             book,
-            ports: Ports::new(ports, std::process::id()),
+            ports: Ports::new(ports, crate::process::draw()),
             services: BTreeMap::new(),
             lives: BTreeMap::new(),
             watches: BTreeMap::new(),
@@ -273,9 +273,8 @@ impl Keeper {
                 self.ports.give_back(known.port);
             }
             self.book.remove(known);
-            if !known.label.is_empty() || !self.services.contains_key(&life.subject.spec.id) {
-                self.watches.remove(&known.handle());
-            } else {
+            let follows = known.label.is_empty() && life.subject.says_state();
+            if follows && self.services.contains_key(&life.subject.spec.id) {
                 // It is down now: that it runs again would be somebody else's doing.
                 let watch = Watch { runs: Some(false), ..Watch::new(self.later()) };
                 self.watches.insert(known.handle(), watch);

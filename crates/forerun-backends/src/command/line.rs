@@ -135,6 +135,7 @@ impl Subject {
                 command.env_remove(name);
             }
         }
+        command.env("PORT", self.known.port.to_string());
         for (name, value) in &lines.env {
             if name.is_empty() || name.contains(['=', '\0']) {
                 return Err(format!("`{name}` cannot be the name of an environment variable"));
@@ -144,7 +145,6 @@ impl Subject {
         command
             .env("FORERUN_SERVICE", &self.spec.name)
             .env("FORERUN_INSTANCE", &self.known.label)
-            .env("PORT", self.known.port.to_string())
             .envs(more.iter().map(|(name, value)| (*name, value)));
         if let Some(folder) = &lines.folder {
             command.current_dir(folder);

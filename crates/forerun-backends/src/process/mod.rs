@@ -213,7 +213,7 @@ fn open_groups(settings: &ProcessSettings) -> Option<Groups> {
 }
 
 /// A number that differs from one Forerun to the next, so that two on one machine seldom try the same ports.
-fn draw() -> u32 {
+pub(crate) fn draw() -> u32 {
     std::process::id() ^ std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.subsec_nanos())
 }
 

@@ -30,6 +30,14 @@ pub(crate) trait World: Sync {
     fn shares_ports(&self) -> bool {
         true
     }
+    /// Whether the backend sees what an instance prints.
+    fn sees_output(&self) -> bool {
+        true
+    }
+    /// Whether instances end when their backend is dropped.
+    fn ends_with_its_backend(&self) -> bool {
+        true
+    }
     /// Whether services have working folders of the machine's.
     fn has_folders(&self) -> bool {
         true
@@ -201,6 +209,20 @@ impl<'a> Bench<'a> {
             std::thread::sleep(Duration::from_millis(2));
         }
         assert_eq!(self.world.processes(&self.tag).len(), count);
+    }
+}
+
+impl Drop for Bench<'_> {
+    /// A case may end with instances that its backend does not end.
+    fn drop(&mut self) {
+        let Some(backend) = self.backend.take().filter(|_| !self.world.ends_with_its_backend()) else {
+            return;
+        };
+        backend.shutdown(Span::ZERO);
+        let until = Instant::now() + PATIENCE;
+        while !backend.running().is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

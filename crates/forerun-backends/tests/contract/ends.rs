@@ -125,6 +125,9 @@ pub(crate) fn shutdown(world: &dyn World) {
 }
 
 pub(crate) fn drop_leaves_nothing(world: &dyn World) {
+    if !world.ends_with_its_backend() {
+        return;
+    }
     let mut bench = Bench::new(world, "drop");
     bench.ready(&["--ignore-term", "--grandchild"]);
     bench.start(ServiceSpec { start_timeout: Span::from_secs(60), ..bench.spec(&["--no-listen"]) });

@@ -22,10 +22,11 @@ pub(crate) fn a_request_in_flight_is_answered(world: &dyn World) {
 pub(crate) fn owners_leave_each_other_alone(world: &dyn World) {
     let (mut first, second) = (Bench::new(world, "first"), Bench::new(world, "second"));
     // The same ids on purpose.
-    let (_, here) = first.ready(&["--grandchild", "--ignore-term"]);
+    let (ours, here) = first.ready(&["--grandchild", "--ignore-term"]);
     let (theirs, there) = second.ready(&["--grandchild"]);
     assert_ne!(here, there);
     first.backend().shutdown(Span::from_millis(300));
+    first.stopped(ours);
     first.backend = None;
     first.nothing_left();
     second.has_processes(2);
