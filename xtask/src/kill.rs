@@ -1,10 +1,11 @@
 //! Kills Forerun with -9 in the middle of a load, twenty times: nothing is left behind, its journal opens to its
-//! last whole record, and its next start serves.
+//! last whole record, and its next start serves. The soak has the live tests do it a hundred times and more.
 
+use crate::{cargo, run};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,33 @@ pub(crate) fn run(forerun: &Path, builds: &[&Path]) -> Result<(), String> {
         Err(_) => println!("left for a look: {}", folder.display()),
     }
     result
+}
+
+/// Kills of a soak, unless it is told how many.
+const SOAK_ROUNDS: u32 = 100;
+
+/// # Errors
+/// It is no number of kills.
+pub(crate) fn times(word: Option<&String>) -> Result<u32, String> {
+    let Some(word) = word else { return Ok(SOAK_ROUNDS) };
+    match word.parse() {
+        Ok(times) if times > 0 => Ok(times),
+        _ => Err(format!("soak kill: `{word}` is no number of kills; give a whole number above 0")),
+    }
+}
+
+/// So many kills by the live test, which also looks at each client's answers and at what was learned.
+pub(crate) fn soak(times: u32) -> ExitCode {
+    let mut command = cargo::cargo();
+    command.args(["test", "--package", "forerun", "--test", "live", "kill::", "--", "--nocapture"]);
+    match command.env("FORERUN_KILLS", times.to_string()).current_dir(run::root()).status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: cannot run cargo: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 struct World {
@@ -223,6 +251,15 @@ fn marked(variable: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_soak_says_what_is_no_number() {
+        let times = |word: &str| times(Some(&word.to_owned()));
+        assert_eq!((super::times(None), times("7")), (Ok(SOAK_ROUNDS), Ok(7)));
+        for bad in ["0", "-1", "many"] {
+            assert!(times(bad).unwrap_err().contains(bad));
+        }
+    }
 
     #[test]
     fn marked_processes_are_seen_while_they_live() {

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask test [--only STAGE,...] [--list] [--cold]
        cargo xtask bench NAME... [--json]
        cargo xtask soak simulate
+       cargo xtask soak kill [TIMES]
        cargo xtask docker-shell COMMAND...";
 
 fn main() -> ExitCode {
@@ -39,7 +40,11 @@ fn main() -> ExitCode {
         },
         "soak" => match rest {
             [name] if name == "simulate" => simulate::soak(),
-            _ => bad_arguments("soak needs a name; there is simulate"),
+            [name, times @ ..] if name == "kill" && times.len() < 2 => match kill::times(times.first()) {
+                Ok(times) => kill::soak(times),
+                Err(what) => bad_arguments(&what),
+            },
+            _ => bad_arguments("soak needs a name; there are simulate and kill"),
         },
         "docker-shell" => docker::shell(rest),
         // What the `process` stage gives Forerun to run; see there.

@@ -2,7 +2,7 @@
 
 use crate::cargo::{self, Count};
 use crate::run;
-use crate::stages::Context;
+use crate::stages::{Context, check};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -32,7 +32,33 @@ pub(crate) fn run(_: &Context) -> Count {
     count.add(cargo::count_of(&run::shown(&mut worlds, run::LIMIT)));
     let mut command = simulation(&["many", "--canaries", "--seconds", SECONDS, "--known"]);
     count.add(cargo::count_of(&run::shown(command.arg(seeds()), run::LIMIT)));
+    count.add(check("journals of worlds, decided again by a debug and a release build", journals()));
     count
+}
+
+/// Worlds whose journals are decided again: kills and restarts in all of them, and one of many services.
+const JOURNALS: [&str; 3] = ["22", "221", "564"];
+
+fn journals() -> Result<(), String> {
+    let folder = std::env::temp_dir().join(format!("forerun-journals-{}", std::process::id()));
+    let result = JOURNALS.iter().try_for_each(|seed| {
+        let journal = folder.join(seed);
+        let journal = journal.to_str().ok_or("the temporary folder has no name in UTF-8")?;
+        let written = run::quiet(&mut simulation(&["--seed", seed, "--journal", journal]), run::LIMIT);
+        if !written.good {
+            return Err(written.trouble.unwrap_or_else(|| format!("the world of seed {seed} does not hold")));
+        }
+        for build in [&["--release"][..], &[]] {
+            let mut again = cargo::cargo();
+            again.args(["run", "--quiet", "--package", PACKAGE]).args(build).args(["--", "replay", journal]);
+            if !run::shown(&mut again, run::LIMIT).good {
+                return Err(format!("seed {seed}: this build decides otherwise, or not at all: {build:?}"));
+            }
+        }
+        Ok(())
+    });
+    let _ = std::fs::remove_dir_all(&folder);
+    result
 }
 
 /// Fresh seeds until it is told to stop; what fails is added to the known seeds.

@@ -1,16 +1,20 @@
 //! Runs worlds: one seed with its story, many seeds, the canaries.
 
 use forerun_core::Canary;
+use forerun_engine::journal::{self, segment_path};
 use forerun_sim::{BUDGET, Fault, Scenario, canary_table, catch, each, run, seeds, shrink};
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const USAGE: &str = "usage: forerun-sim --seed N [--canary NAME] [--off FAULT,...] [--no-shrink]
+const USAGE: &str =
+    "usage: forerun-sim --seed N [--canary NAME] [--off FAULT,...] [--no-shrink] [--journal FOLDER]
        forerun-sim many [--seconds S] [--seeds N] [--from SEED] [--known FILE] [--keep FILE] [--canaries]
        forerun-sim canaries [--matrix]
-one world with its story, many at once, or the bugs built in; --threads N for the last two";
+       forerun-sim replay FOLDER
+one world with its story, many at once, the bugs built in (--threads N for both), or the journal that a world
+has left, decided again by this build";
 
 #[derive(Debug, Default)]
 struct Args {
@@ -26,6 +30,8 @@ struct Args {
     keep: Option<PathBuf>,
     canaries: bool,
     matrix: bool,
+    /// Where to write the journal of a world, or to read it.
+    journal: Option<PathBuf>,
     threads: usize,
 }
 
@@ -37,6 +43,8 @@ impl Args {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
             match word.as_str() {
                 "many" | "canaries" => args.command = word,
+                "replay" => (args.journal, args.command) = (Some(value()?.into()), word),
+                "--journal" => args.journal = Some(value()?.into()),
                 "--no-shrink" => args.no_shrink = true,
                 "--canaries" => args.canaries = true,
                 "--matrix" => args.matrix = true,
@@ -83,9 +91,10 @@ fn main() -> ExitCode {
     let good = match (args.command.as_str(), args.seed) {
         ("many", _) => many(&args),
         ("canaries", _) => canaries(&args),
-        (_, Some(seed)) => Ok(one(&args, seed)),
+        ("replay", _) => replay(args.journal.as_deref().unwrap_or(Path::new("."))),
+        (_, Some(seed)) => one(&args, seed),
         _ => {
-            eprintln!("forerun-sim: give --seed N, many or canaries\n{USAGE}");
+            eprintln!("forerun-sim: give --seed N, many, canaries or replay FOLDER\n{USAGE}");
             return ExitCode::from(2);
         }
     };
@@ -100,7 +109,7 @@ fn main() -> ExitCode {
 }
 
 /// Replays one seed with its story, and shrinks it where it fails.
-fn one(args: &Args, seed: u64) -> bool {
+fn one(args: &Args, seed: u64) -> Result<bool, String> {
     let scenario =
         Scenario { seed, off: args.off.clone(), canary: args.canary, tell: true, ..Scenario::default() };
     let mut ended = run(&scenario);
@@ -118,7 +127,10 @@ fn one(args: &Args, seed: u64) -> bool {
     for line in &ended.story {
         println!("{line}");
     }
-    match &ended.failure {
+    if let Some(folder) = &args.journal {
+        write_journal(folder, &ended.journal).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    Ok(match &ended.failure {
         Some(failure) => {
             println!("seed {seed}: {} does not hold: {}", failure.rule, failure.what);
             false
@@ -127,7 +139,24 @@ fn one(args: &Args, seed: u64) -> bool {
             println!("seed {seed}: {} of {} requests served, all holds", ended.served, ended.requests);
             true
         }
+    })
+}
+
+fn write_journal(folder: &Path, journal: &BTreeMap<u64, Vec<u8>>) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    journal.iter().try_for_each(|(number, bytes)| std::fs::write(segment_path(folder, *number), bytes))
+}
+
+/// Whether this build decides as the journal says; a fingerprint of all actions stands in it at each step.
+fn replay(folder: &Path) -> Result<bool, String> {
+    let report = journal::replay(folder).map_err(|error| error.to_string())?;
+    let (steps, actions, mismatches) = (report.steps, report.actions, report.mismatches);
+    println!("{} segments, {steps} steps, {actions} actions, {mismatches} otherwise", report.segments);
+    if let Some((number, at, event)) = report.first_mismatch {
+        println!("the first: step {number}, {event} at {at:?}");
     }
+    report.lost.iter().for_each(|lost| println!("lost: {lost}"));
+    Ok(steps > 0 && mismatches == 0)
 }
 
 /// Known seeds, then fresh ones until the time is over; the closing line is as cargo's tests have it.

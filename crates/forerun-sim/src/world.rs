@@ -129,6 +129,8 @@ pub struct Ended {
     pub struck: Vec<(Fault, u32)>,
     pub requests: u32,
     pub served: u32,
+    /// What the disk has of the journal at the end: segments by their numbers.
+    pub journal: BTreeMap<u64, Vec<u8>>,
 }
 
 /// Runs a scenario to its end, or to the first thing that does not hold.
@@ -138,6 +140,8 @@ pub fn run(scenario: &Scenario) -> Ended {
     let mut world = World::new(scenario);
     world.run();
     forerun_engine::journal::ANY_CHECKSUM.set(false);
+    let mut journal = BTreeMap::new();
+    world.with_disk(|disk| journal.clone_from(&disk.segments));
     let served = world.requests.iter().filter(|r| r.1 == Place::Done("served")).count() as u32;
     Ended {
         failure: world.failure.take(),
@@ -146,6 +150,7 @@ pub fn run(scenario: &Scenario) -> Ended {
         struck: world.faults.struck().collect(),
         requests: world.requests.len() as u32,
         served,
+        journal,
     }
 }
 

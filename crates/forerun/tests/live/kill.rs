@@ -117,6 +117,9 @@ fn kills_in_the_middle_of_a_load_leave_nothing_and_lose_nothing() {
                 });
             }
             std::thread::sleep(Duration::from_millis(20 + moment));
+            if round % 5 == 0 {
+                live.has_held();
+            }
             live.signal("KILL");
             ended.store(true, Ordering::Relaxed);
         });

@@ -289,8 +289,20 @@ impl Live {
         }
     }
 
+    /// What always holds has held, by its own count.
+    pub(crate) fn has_held(&self) {
+        const COUNT: &str = "forerun_invariant_violations_total{";
+        let answer = get(self.api, "localhost", "/metrics").unwrap();
+        let text = answer.text();
+        let counts: Vec<&str> = text.lines().filter(|line| line.starts_with(COUNT)).collect();
+        assert!(counts.len() > 4, "the counts are not told: {text}");
+        let broken: Vec<&&str> = counts.iter().filter(|line| !line.ends_with(" 0")).collect();
+        assert!(broken.is_empty(), "does not hold: {broken:?}");
+    }
+
     /// Asks for a draining end and waits for it.
     pub(crate) fn drain(mut self) {
+        self.has_held();
         self.signal("TERM");
         let status = self.ended(PATIENCE);
         assert_eq!(status.code(), Some(0), "{status}");
