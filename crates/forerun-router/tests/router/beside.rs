@@ -163,7 +163,8 @@ fn dormant_is_not_down() {
     for path in ["/v1/services/none/health", "/v1/services/shop/none", "/v1/services/shop", "/v1/services"] {
         assert_eq!(world.beside(path, "").status, 404, "{path}");
     }
-    assert_eq!(instance.requests(), 1);
+    assert_eq!(client.reply().expect("answer").text(), "x", "who was held");
+    assert_eq!(instance.requests(), 1, "and nobody else");
 }
 
 #[test]
