@@ -14,7 +14,18 @@ use std::time::Duration;
 /// The demo promises three minutes; the fourth is for a machine that does other things too.
 const DEMO_LIMIT: Duration = Duration::from_secs(240);
 
+/// Programs of the live tests, and Debian's packages of them.
+const PROXIES: [(&str, &str); 2] = [("nginx", "nginx-light"), ("caddy", "caddy")];
+
 pub(crate) fn run(context: &Context) -> Count {
+    // The examples for proxies are tried for real where these are; elsewhere their tests say that they are skipped.
+    let missing: Vec<&str> =
+        PROXIES.iter().filter(|(program, _)| tools::find(program).is_none()).map(|p| p.1).collect();
+    if !missing.is_empty()
+        && let Err(why) = tools::apt_install(&missing)
+    {
+        println!("process: {why}; their tests are skipped");
+    }
     let mut count = stages::live(context);
     let built = run::shown(cargo().args(["build", "--release", "--package", "forerun"]), run::LIMIT);
     if !built.good {

@@ -299,9 +299,9 @@ impl Metrics {
         self.decisions.at(&labels).inc_by(count);
     }
 
-    /// Something that must always hold did not.
-    pub fn invariant_violated(&self, invariant: &str) {
-        self.invariants.at(&InvariantLabels { invariant: invariant.to_owned() }).inc();
+    /// Something that must always hold did not, so many times; 0 makes it known as something that is looked at.
+    pub fn invariant_violated(&self, invariant: &str, times: u64) {
+        self.invariants.at(&InvariantLabels { invariant: invariant.to_owned() }).inc_by(times);
     }
 
     /// So many learning records were dropped because a queue was full.
@@ -403,7 +403,7 @@ mod tests {
         metrics.set_forecast_load("web", "local", "0.9", 2.5);
         metrics.set_forecast_coverage("web", "0.9", 0.88);
         metrics.decisions("start", "waiting", 1);
-        metrics.invariant_violated("capacity");
+        metrics.invariant_violated("capacity", 1);
         metrics.records_lost(7);
         metrics.set_journal_bytes(10);
         metrics.journal_failed(2, 300);

@@ -67,7 +67,7 @@ pub(crate) async fn answer(core: Arc<Core>, client: IpAddr, asked: Parts, scope:
     let path = asked.uri.path().trim_end_matches('/').to_owned();
     match path.as_str() {
         "/v1/wake" => wake(&core, client, &asked).await,
-        "/v1/page" => waiting_page(&core, &asked),
+        "/v1/page" => waiting_page(&core, client, &asked),
         "/v1/traefik" => snippets::traefik(&table::published(&core), &asked),
         "/v1/caddy" => snippets::caddy(&table::published(&core), &asked),
         "/v1/route" if scope == Scope::All => route(&core, &asked),
@@ -254,15 +254,25 @@ fn nobody(entry: &Entry) -> Result<Response<Bytes>, Fault> {
 
 /// How a service is doing, in the form that the client reads best: for a proxy that cannot pass on what `/v1/wake`
 /// answered.
-fn waiting_page(core: &Arc<Core>, asked: &Parts) -> Response<Bytes> {
-    let entry = Original::of(asked).and_then(|original| original.entry(core, asked.uri.query()));
-    match entry {
-        Ok(entry) => {
-            let form = Form::of(headers::text(&asked.headers, &ACCEPT));
-            page::waiting(&entry.shown(), form, None)
-        }
+fn waiting_page(core: &Core, client: IpAddr, asked: &Parts) -> Response<Bytes> {
+    match try_page(core, client, asked) {
+        Ok(response) => response,
         Err(fault) => fault.into_text(wants_json(&asked.headers)),
     }
+}
+
+fn try_page(core: &Core, client: IpAddr, asked: &Parts) -> Result<Response<Bytes>, Fault> {
+    let original = Original::of(asked)?;
+    let entry = original.entry(core, asked.uri.query())?;
+    let address = headers::client_address(&asked.headers, client, true);
+    let (method, path) = (&original.method, original.uri.path());
+    let head = Head { method, path, headers: &asked.headers, address };
+    let condition = entry.service.condition();
+    if !matches!(condition, Condition::Failing(_)) && entry.wake.nobody(&head.caller()).is_some() {
+        return Ok(asleep(&entry));
+    }
+    let form = Form::of(headers::text(&asked.headers, &ACCEPT));
+    Ok(page::waiting(&entry.shown(), form, None))
 }
 
 /// `/v1/services/NAME/...`.

@@ -172,9 +172,10 @@ impl ApiSource {
             let before = told.decisions.insert(key, count).unwrap_or(0);
             self.metrics.decisions(key.0, key.1, count.saturating_sub(before));
         }
-        for (rule, count) in &view.violations {
-            let before = told.violations.insert(*rule, *count).unwrap_or(0);
-            (before..*count).for_each(|_| self.metrics.invariant_violated(rule.label()));
+        for rule in Rule::ALL {
+            let count = view.violations.get(&rule).copied().unwrap_or(0);
+            let before = told.violations.insert(rule, count).unwrap_or(0);
+            self.metrics.invariant_violated(rule.label(), count.saturating_sub(before));
         }
         let (errors, lost) = (view.journal.errors, view.journal.steps_lost);
         let errors_before = std::mem::replace(&mut told.journal_errors, errors);

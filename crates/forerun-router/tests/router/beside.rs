@@ -131,6 +131,8 @@ fn a_proxys_question_keeps_to_auth_wake_rules_and_page() {
     let page = world.beside("/v1/page", "X-Forwarded-Host: shop\r\nAccept: text/html\r\n");
     assert_eq!(page.status, 503);
     assert!(page.text().contains("shop is starting"));
+    let probe = world.beside("/v1/page", "X-Forwarded-Host: shop\r\nX-Forwarded-Uri: /healthz\r\n");
+    assert_eq!((probe.status, probe.header("forerun-state")), (200, Some("starting")));
     world.publish_unavailable(&shop, "it crashes");
     assert_eq!(ask("Authorization: Bearer t\r\nX-Forwarded-Uri: /healthz\r\n").reason(), "unavailable");
     let started = Instant::now();
