@@ -447,3 +447,35 @@ fn the_first_use_of_what_a_key_could_claim_is_told_once_and_before_it_is_quiet()
         assert_eq!(told, expect, "{access:?}");
     }
 }
+
+#[test]
+fn a_wait_that_a_thawed_instance_ended_in_time_was_no_cold_start() {
+    let spec = Arc::new(ServiceSpec { concurrency: 0, ..ServiceSpec::named(SERVICE, "shop") });
+    let latency = spec.sla.latency;
+    let entry = InstanceRoute {
+        instance: InstanceId(4),
+        address: ([127, 0, 0, 1], 9_004).into(),
+        access: Access::Any,
+    };
+    for (resumed, again, wait, expect) in [
+        (true, false, latency, 1),
+        (true, false, latency + Span(1), 0),
+        (false, false, latency, 0),
+        // It was not counted in the first place.
+        (true, true, latency, 0),
+    ] {
+        let mut queue: Queue<u32, Door> = Queue::new(ROUTER, SERVICE);
+        let mut effects = Effects::default();
+        let empty = Arc::new(ServiceRoute::new(Arc::clone(&spec), Vec::new(), None));
+        queue.set_route(Some(empty), Generation(1), Time(1), || 7, &mut effects);
+        let asking = Asking { user: UserKey(1), bytes: 1, key: None, arrived: Time(1), again };
+        let admission = queue.admit(asking, Time(1), || 7, || (1, ()), &mut effects);
+        assert!(matches!(admission, Admission::Held(_)));
+        assert_eq!(effects.cold_starts, u64::from(!again));
+        let mut route = ServiceRoute::new(Arc::clone(&spec), vec![entry.clone()], None);
+        route.notes.resumed = if resumed { vec![InstanceId(4)] } else { vec![InstanceId(3), InstanceId(5)] };
+        queue.set_route(Some(Arc::new(route)), Generation(2), Time(1) + wait, || 7, &mut effects);
+        assert_eq!(effects.granted.len(), 1);
+        assert_eq!(effects.warm_after_all, expect, "{resumed} {again} {wait}");
+    }
+}

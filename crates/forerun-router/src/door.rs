@@ -39,7 +39,7 @@ pub(crate) async fn serve(
     let json = headers::text(request.headers(), ACCEPT).contains("application/json");
     let found = target(&request).and_then(|host| find(&core, &client, &request, host));
     let result = match found {
-        Ok((entry, host)) => Box::pin(enter(core, entry, client, phase, host, request)).await,
+        Ok((entry, host)) => enter(core, entry, client, phase, host, request).await,
         Err(fault) => {
             send_off(request);
             Err(fault)
@@ -254,9 +254,10 @@ pub(crate) fn welcome(
     let user = user_key(&core.secret, &entry.spec, head.headers, head.address);
     let template = action_template(head.method.as_str(), head.path);
     let agent = headers::text(head.headers, USER_AGENT);
-    let shown = template.clone();
     let (action, name) = entry.service.name_action(template);
-    let visitor = || Visitor::new(now, head.address, shown, agent, by);
+    // Made anew for the few that are noted.
+    let shown = || action_template(head.method.as_str(), head.path);
+    let visitor = || Visitor::new(now, head.address, shown(), agent, by);
     let key = keys::key_of(entry, user, head.path, head.headers);
     let variant = key.as_deref().and_then(|key| keys::variant(core, entry, key));
     let is_new = entry.service.let_in(&entry.spec, (user, action), head.address, visitor, now);

@@ -10,6 +10,7 @@ mod disk;
 mod disk_faults;
 mod ends;
 mod faults;
+mod first;
 mod fronts;
 mod http;
 mod journal;
