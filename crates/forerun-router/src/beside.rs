@@ -4,7 +4,7 @@
 //! A proxy's question stands for the request that it asks about. That request itself is not seen, so its service
 //! counts as in use for a while after each: `keep`, or ten seconds.
 
-use crate::auth::Knock;
+use crate::auth::{Knock, Told};
 use crate::core::Core;
 use crate::door::{Head, Someone, asleep, knock_at, welcome};
 use crate::fault::Fault;
@@ -65,9 +65,13 @@ pub(crate) async fn answer(core: Arc<Core>, client: IpAddr, asked: Parts, scope:
         return response;
     }
     let path = asked.uri.path().trim_end_matches('/').to_owned();
+    if is_of_a_page(&asked.headers) {
+        let fault = Fault::client(StatusCode::FORBIDDEN, "bad-request", "this is not for other sites' pages");
+        return fault.into_text(wants_json(&asked.headers));
+    }
     match path.as_str() {
         "/v1/wake" => wake(&core, client, &asked).await,
-        "/v1/page" => waiting_page(&core, client, &asked),
+        "/v1/page" => waiting_page(&core, client, &asked).await,
         "/v1/traefik" => snippets::traefik(&table::published(&core), &asked),
         "/v1/caddy" => snippets::caddy(&table::published(&core), &asked),
         "/v1/route" if scope == Scope::All => route(&core, &asked),
@@ -77,6 +81,15 @@ pub(crate) async fn answer(core: Arc<Core>, client: IpAddr, asked: Parts, scope:
             None => of_service(&core, &path, &asked, scope),
         },
     }
+}
+
+/// Whether a page of another site makes a browser ask, to wake what it likes. What a proxy asks carries the headers of
+/// somebody's request, and its own, which no such page can set.
+fn is_of_a_page(headers: &HeaderMap) -> bool {
+    let of_a_proxy =
+        ["x-forwarded-host", "x-forwarded-uri", "x-original-uri", "x-original-url", "x-original-host"];
+    matches!(headers::text(headers, "sec-fetch-site"), "cross-site" | "same-site")
+        && !of_a_proxy.iter().any(|name| headers.contains_key(*name))
 }
 
 fn wants_json(headers: &HeaderMap) -> bool {
@@ -133,6 +146,27 @@ impl Original {
     }
 }
 
+impl Original {
+    /// Asks the service's guard.
+    async fn knock(
+        &self,
+        core: &Arc<Core>,
+        entry: &Arc<Entry>,
+        asked: &Parts,
+        address: IpAddr,
+    ) -> Result<Told, Result<Response<Bytes>, Fault>> {
+        let knock = Knock {
+            method: &self.method,
+            uri: &self.uri,
+            headers: &asked.headers,
+            host: self.host.as_ref(),
+            client: address,
+            trust_forwarded: true,
+        };
+        knock_at(core, entry, &knock, core.now()).await
+    }
+}
+
 /// The `keep` of a question: seconds, or a number with `ms`, `s`, `m` or `h`.
 fn keep(query: Option<&str>) -> Result<Span, Fault> {
     let Some(text) = param(query, "keep") else { return Ok(KEEP) };
@@ -157,15 +191,7 @@ async fn try_wake(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<Res
     let entry = original.entry(core, query)?;
     // Only a proxy of one's own asks here.
     let address = headers::client_address(&asked.headers, client, true);
-    let knock = Knock {
-        method: &original.method,
-        uri: &original.uri,
-        headers: &asked.headers,
-        host: original.host.as_ref(),
-        client: address,
-        trust_forwarded: true,
-    };
-    let told = match knock_at(core, &entry, &knock, now).await {
+    let told = match original.knock(core, &entry, asked, address).await {
         Ok(told) => told,
         Err(answer) => return answer,
     };
@@ -254,17 +280,21 @@ fn nobody(entry: &Entry) -> Result<Response<Bytes>, Fault> {
 
 /// How a service is doing, in the form that the client reads best: for a proxy that cannot pass on what `/v1/wake`
 /// answered.
-fn waiting_page(core: &Core, client: IpAddr, asked: &Parts) -> Response<Bytes> {
-    match try_page(core, client, asked) {
+async fn waiting_page(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Response<Bytes> {
+    match try_page(core, client, asked).await {
         Ok(response) => response,
         Err(fault) => fault.into_text(wants_json(&asked.headers)),
     }
 }
 
-fn try_page(core: &Core, client: IpAddr, asked: &Parts) -> Result<Response<Bytes>, Fault> {
+async fn try_page(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<Response<Bytes>, Fault> {
     let original = Original::of(asked)?;
     let entry = original.entry(core, asked.uri.query())?;
     let address = headers::client_address(&asked.headers, client, true);
+    // A proxy that knows only yes and no comes here with the guard's answer too, as a way to a login.
+    if let Err(answer) = original.knock(core, &entry, asked, address).await {
+        return answer;
+    }
     let (method, path) = (&original.method, original.uri.path());
     let head = Head { method, path, headers: &asked.headers, address };
     let condition = entry.service.condition();
@@ -292,7 +322,7 @@ fn of_service(core: &Core, path: &str, asked: &Parts, scope: Scope) -> Response<
         return fault.into_text(wants_json(&asked.headers));
     };
     match what {
-        "health" => health(entry),
+        "health" => health(entry, scope),
         "badge.svg" => snippets::badge(&name, entry.service.condition().word()),
         "wakes" if scope == Scope::All => wakes(entry),
         _ => nothing(),
@@ -300,8 +330,10 @@ fn of_service(core: &Core, path: &str, asked: &Parts, scope: Scope) -> Response<
 }
 
 /// A service that sleeps is well.
-fn health(entry: &Entry) -> Response<Bytes> {
-    let shown = entry.shown();
+fn health(entry: &Entry, scope: Scope) -> Response<Bytes> {
+    let mut shown = entry.shown();
+    // What it said last is for those who may come in.
+    shown.hide_log |= scope == Scope::Proxies && entry.guard.is_some();
     let status = match shown.condition {
         Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::OK,

@@ -72,6 +72,14 @@ impl Problem {
         Self { status: StatusCode::NOT_FOUND, kind, title, detail, more }
     }
 
+    /// Sablier's API says nothing of who asks.
+    fn guarded(name: &str) -> Self {
+        let detail =
+            format!("service {name} has `auth`, which cannot be asked here; let the proxy ask /v1/wake");
+        let (status, title) = (StatusCode::FORBIDDEN, "Forbidden");
+        Self { status, kind: "instance-not-managed", title, detail, more: vec![("instance", json!(name))] }
+    }
+
     fn into_response(self, asked: &Parts) -> Response<Bytes> {
         let mut json = json!({
             "type": format!("https://sablierapp.dev/#/errors?id={}", self.kind),
@@ -152,6 +160,9 @@ impl Query {
             }
             (names, None) => names.iter().map(|name| of_name(core, name)).collect::<Result<_, _>>()?,
         };
+        if let Some(guarded) = members.iter().find(|member| member.entry.guard.is_some()) {
+            return Err(Problem::guarded(&guarded.entry.spec.name));
+        }
         Ok(Session { members, duration })
     }
 }

@@ -128,16 +128,46 @@ fn a_proxys_question_keeps_to_auth_wake_rules_and_page() {
     );
     let reply = ask("Authorization: Bearer t\r\n");
     assert_eq!((reply.status, reply.reason()), (503, "hold-timeout"));
-    let page = world.beside("/v1/page", "X-Forwarded-Host: shop\r\nAccept: text/html\r\n");
+    let stranger = world.beside("/v1/page", "X-Forwarded-Host: shop\r\nAccept: text/html\r\n");
+    assert_eq!(stranger.status, 401, "a stranger learns nothing of it");
+    let ask_page = |headers: &str| {
+        world.beside("/v1/page", &format!("X-Forwarded-Host: shop\r\nAuthorization: Bearer t\r\n{headers}"))
+    };
+    let page = ask_page("Accept: text/html\r\n");
     assert_eq!(page.status, 503);
     assert!(page.text().contains("shop is starting"));
-    let probe = world.beside("/v1/page", "X-Forwarded-Host: shop\r\nX-Forwarded-Uri: /healthz\r\n");
+    let probe = ask_page("X-Forwarded-Uri: /healthz\r\n");
     assert_eq!((probe.status, probe.header("forerun-state")), (200, Some("starting")));
-    world.publish_unavailable(&shop, "it crashes");
+    world.publish_unavailable(&shop, "it crashes\nsecret");
+    let health = world.beside("/v1/services/shop/health", "").text();
+    assert!(health.contains("it crashes") && !health.contains("secret"), "{health}");
+    assert!(world.at_home("/v1/services/shop/health").1.contains("secret"));
+    assert_eq!(
+        world.beside("/api/strategies/poke?names=shop", "").status,
+        403,
+        "nobody is asked who it is there"
+    );
     assert_eq!(ask("Authorization: Bearer t\r\nX-Forwarded-Uri: /healthz\r\n").reason(), "unavailable");
     let started = Instant::now();
     assert_eq!(ask("Authorization: Bearer t\r\n").reason(), "unavailable", "it is not waited for");
     assert!(started.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn another_sites_page_wakes_nothing() {
+    let world = World::with_beside();
+    world.publish(&[entry(&spec(|s| s.hold.timeout = Span::from_millis(10)), &[])]);
+    for (target, headers, status) in [
+        ("/v1/wake?service=shop", "Sec-Fetch-Site: cross-site\r\n", 403),
+        ("/api/strategies/poke?names=shop", "Sec-Fetch-Site: same-site\r\n", 403),
+        ("/v1/wake?service=shop", "Sec-Fetch-Site: none\r\n", 503),
+        // Of somebody who follows a link from there to the service itself.
+        ("/v1/wake", "Sec-Fetch-Site: cross-site\r\nX-Forwarded-Host: shop\r\nX-Forwarded-Uri: /\r\n", 503),
+    ] {
+        world.told();
+        assert_eq!(world.beside(target, headers).status, status, "{target} {headers}");
+        assert_eq!(world.acts_and_waits().0, usize::from(status == 503), "{target} {headers}");
+    }
 }
 
 #[test]
