@@ -206,10 +206,9 @@ async fn try_wake(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<Res
         (variant, _) => variant.clone(),
     };
     let entry = variant.unwrap_or(entry);
-    entry.service.want(core, someone.user, now + PAGE_STAY.max(keep), now);
-    let address = match ready(core, &entry, &original.method, &asked.headers).await {
+    let address = match ready(core, &entry, &original.method, &someone, &asked.headers).await {
         Some(ready) => ready?,
-        None => return Ok(held_by_page(&entry, &someone, &asked.headers)),
+        None => return Ok(held_by_page(core, &entry, &someone, &asked.headers)),
     };
     let now = core.now();
     entry.service.want(core, someone.user, now + keep.max(entry.spec.keep_at_least), now);
@@ -231,6 +230,7 @@ async fn ready(
     core: &Arc<Core>,
     entry: &Arc<Entry>,
     method: &Method,
+    someone: &Someone,
     headers: &HeaderMap,
 ) -> Option<Result<std::net::SocketAddr, Fault>> {
     let spec = &entry.spec;
@@ -244,14 +244,21 @@ async fn ready(
         true => Span(PAGE_AFTER.as_micros() as u64).min(spec.hold.timeout),
         false => spec.hold.timeout,
     };
-    let waited = entry.service.ready(core, spec, patience).await;
+    let waited = entry.service.ready(core, spec, someone.user, patience).await;
     match waited {
         Err(_) if page => None,
         waited => Some(waited),
     }
 }
 
-fn held_by_page(entry: &Arc<Entry>, someone: &Someone, headers: &HeaderMap) -> Response<Bytes> {
+fn held_by_page(
+    core: &Arc<Core>,
+    entry: &Arc<Entry>,
+    someone: &Someone,
+    headers: &HeaderMap,
+) -> Response<Bytes> {
+    let now = core.now();
+    entry.service.want(core, someone.user, now + PAGE_STAY, now);
     entry.service.paged(someone.user, someone.action);
     let form = Form::of(headers::text(headers, &ACCEPT));
     page::waiting(&entry.shown(), form, None)

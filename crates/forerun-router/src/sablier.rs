@@ -256,8 +256,10 @@ impl Session {
         self.members.iter().all(|m| m.optional || m.entry.service.condition() == Condition::Ready)
     }
 
-    /// Waits until all but the optional ones are ready.
-    async fn ready(&self) {
+    /// Waits until all but the optional ones are ready, and wants all as long as it waits.
+    async fn ready(&self, core: &Arc<Core>) {
+        // Before a short session is over it is begun anew.
+        let renewed = Span((self.duration.0 / 2).clamp(100_000, 5_000_000));
         for Member { entry, .. } in self.members.iter().filter(|member| !member.optional) {
             // What fails is tried again for as long as the session is wanted.
             loop {
@@ -265,7 +267,9 @@ impl Session {
                 if entry.service.condition() == Condition::Ready {
                     break;
                 }
-                news.await;
+                if tokio::time::timeout(renewed.into(), news).await.is_err() {
+                    self.want(core, core.now());
+                }
             }
         }
     }
@@ -333,7 +337,7 @@ async fn blocking(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<Res
     let timeout = query.duration("timeout", TIMEOUT)?;
     let session = query.session(core)?;
     session.begin(core, client, asked);
-    if tokio::time::timeout(timeout.into(), session.ready()).await.is_ok() {
+    if tokio::time::timeout(timeout.into(), session.ready(core)).await.is_ok() {
         // From when it is there, and not from when it was asked for.
         session.want(core, core.now());
         return Ok(session.marked(ok_json(&session.json())));

@@ -20,6 +20,10 @@ const PAGED_MAX: usize = 64;
 /// The longest stay; a longer one can be asked for anew.
 const STAY_MAX: Span = Span::from_secs(366 * 86_400);
 
+/// How long a service is wanted for the sake of one who waits for an answer, and how often that is said again.
+const WAIT_STAY: Span = Span::from_secs(3);
+const WAIT_RENEWED: Span = Span::from_secs(1);
+
 /// Who got a waiting page for what: when they come back they do not do it a second time.
 #[derive(Debug, Default)]
 pub(crate) struct Paged {
@@ -55,7 +59,8 @@ impl Service {
         self.with(core, |state, led| state.queue.stays_at(now, led)).map_err(Fault::refused)
     }
 
-    /// Waits until the service is ready, for at most `patience`. Safe to cancel.
+    /// Wants the service, and waits until it is ready, for at most `patience`. Safe to cancel: it is no longer wanted
+    /// soon after that.
     ///
     /// # Errors
     /// It is not ready by then, or will not be soon.
@@ -63,15 +68,19 @@ impl Service {
         self: &Arc<Self>,
         core: &Arc<Core>,
         spec: &ServiceSpec,
+        user: UserKey,
         patience: Span,
     ) -> Result<SocketAddr, Fault> {
         let look = async {
             loop {
                 let news = self.news.notified();
-                if let Some(address) = self.stays_at(core, core.now())? {
+                let now = core.now();
+                if let Some(address) = self.stays_at(core, now)? {
                     return Ok(address);
                 }
-                news.await;
+                self.want(core, user, now + WAIT_STAY, now);
+                // News, or it is time to say again that somebody waits.
+                let _ = tokio::time::timeout(WAIT_RENEWED.into(), news).await;
             }
         };
         match tokio::time::timeout(patience.into(), look).await {

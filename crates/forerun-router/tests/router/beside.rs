@@ -154,6 +154,32 @@ fn a_proxys_question_keeps_to_auth_wake_rules_and_page() {
 }
 
 #[test]
+fn a_question_is_waited_for_as_long_as_its_proxy_waits() {
+    let world = World::with_beside();
+    let shop = spec(|_| {});
+    world.publish(&[entry(&shop, &[])]);
+    let mut client = world.beside_client("/v1/wake?service=shop&keep=1s", "");
+    let gone = world.beside_client("/v1/wake?service=shop&keep=1s", "");
+    world.waiting(1);
+    std::thread::sleep(Duration::from_secs(5));
+    let told = world.told();
+    assert!(
+        !told.iter().any(|e| matches!(e, Event::Abandoned { .. })),
+        "longer than one is said to wait: {told:?}"
+    );
+    drop(gone);
+    let instance = Instance::saying("x", Duration::ZERO);
+    world.publish(&[entry(&shop, &[(1, instance.address)])]);
+    assert_eq!(client.reply().expect("an answer").status, 200);
+    eventually("it is let go", || world.router.stats().services[0].in_flight == 0);
+    world.publish(&[entry(&shop, &[])]);
+    let gone = world.beside_client("/v1/wake?service=shop", "");
+    world.waiting(1);
+    drop(gone);
+    world.abandoned(0);
+}
+
+#[test]
 fn another_sites_page_wakes_nothing() {
     let world = World::with_beside();
     world.publish(&[entry(&spec(|s| s.hold.timeout = Span::from_millis(10)), &[])]);

@@ -94,6 +94,23 @@ fn blocking_waits_until_all_are_ready() {
 }
 
 #[test]
+fn a_session_shorter_than_the_start_is_wanted_until_it_is_ready() {
+    let three = Three::asleep();
+    let mut client = three
+        .world
+        .beside_client("/api/strategies/blocking?names=solo&session_duration=500ms&timeout=20s", "");
+    three.world.waiting(1);
+    let told = {
+        std::thread::sleep(Duration::from_secs(2));
+        three.world.told()
+    };
+    assert!(!told.iter().any(|e| matches!(e, Event::Abandoned { .. })), "{told:?}");
+    three.ready(&["solo"]);
+    let reply = client.reply().expect("an answer");
+    assert_eq!((reply.status, status(&reply)), (200, "ready"));
+}
+
+#[test]
 fn an_instance_that_goes_during_a_session_is_wanted_again() {
     let three = Three::asleep();
     three.ready(&["solo"]);
