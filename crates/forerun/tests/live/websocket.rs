@@ -1,7 +1,7 @@
 //! A real WebSocket client and server, with Forerun and a process of its between them.
 
 use crate::http::Client;
-use crate::world::{GONE_WITHIN, PATIENCE, World, eventually};
+use crate::world::{GONE_WITHIN, Live, PATIENCE, World, eventually};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tungstenite::{Message, WebSocket};
@@ -54,17 +54,21 @@ fn an_open_socket_wakes_is_held_and_keeps_its_instance() {
     let head = "POST /v1/services/chat/scale HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
     person.send(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
     assert_eq!(person.answer().unwrap().status, 200);
-    live.until("chat", "it drains", |s| s["instances"]["draining"] == 1);
+    live.until("chat", "it is told", |s| s["wanted"] == 0);
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(2) {
         says(&mut socket, &"long ".repeat(5_000));
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(live.service("chat")["instances"]["draining"], 1, "as long as it is in use");
+    let there = |live: &Live| {
+        let instances = &live.service("chat")["instances"];
+        instances["ready"].as_u64().unwrap() + instances["draining"].as_u64().unwrap()
+    };
+    assert_eq!(there(&live), 1, "as long as it is in use");
     socket.close(None).unwrap();
     while socket.read().is_ok() {}
     drop(socket);
-    eventually("the instance is stopped", PATIENCE, || live.service("chat")["instances"]["draining"] == 0);
+    eventually("the instance is stopped", PATIENCE, || there(&live) == 0);
     assert!(since.elapsed() < Duration::from_secs(20), "by its end, and not by the end of the drain time");
     live.drain();
     world.all_gone(GONE_WITHIN);
