@@ -13,7 +13,8 @@ use bytes::{Bytes, BytesMut};
 use forerun_types::Auth;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, SET_COOKIE, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use std::future::poll_fn;
@@ -345,7 +346,17 @@ fn question(target: &Target, limits: &RouterLimits, knock: &Knock<'_>) -> Reques
     for name in claimed {
         asked.remove(name);
     }
-    for name in [CONTENT_LENGTH, CONTENT_TYPE] {
+    // Conditions and ranges are of what the service would answer.
+    for name in [
+        CONTENT_LENGTH,
+        CONTENT_TYPE,
+        IF_MATCH,
+        IF_MODIFIED_SINCE,
+        IF_NONE_MATCH,
+        IF_RANGE,
+        IF_UNMODIFIED_SINCE,
+        RANGE,
+    ] {
         asked.remove(name);
     }
     asked.insert(HOST, target.authority.clone());

@@ -18,6 +18,7 @@ fn login(asked: Arc<Mutex<Vec<String>>>) -> Instance {
             "x-forwarded-host",
             "x-original-url",
             "remote-user",
+            "range",
         ] {
             told.push(format!("{name}: {}", request.header(name).unwrap_or("-")));
         }
@@ -42,7 +43,8 @@ fn another_server_says_who_may_come_in() {
     let shop = spec(|s| s.auth = Some(Auth::Forward { url }));
     world.publish(&[entry(&shop, &[])]);
     world.told();
-    let stranger = "POST /cart?a=b HTTP/1.1\r\nHost: shop\r\nRemote-User: root\r\nContent-Length: 0";
+    let stranger = "POST /cart?a=b HTTP/1.1\r\nHost: shop\r\nRemote-User: root\r\nRange: bytes=0-1\r\n\
+                    Content-Length: 0";
     let reply = world.ask(stranger);
     assert_eq!((reply.status, reply.header("location")), (302, Some("http://login/?rd=x")));
     assert_eq!(reply.text(), "log");
@@ -51,7 +53,7 @@ fn another_server_says_who_may_come_in() {
         asked.lock().expect("lock")[0],
         format!(
             "GET /verify?x=1 HTTP/1.1 | host: {} | x-forwarded-method: POST | x-forwarded-uri: /cart?a=b | \
-             x-forwarded-host: shop | x-original-url: http://shop/cart?a=b | remote-user: -",
+             x-forwarded-host: shop | x-original-url: http://shop/cart?a=b | remote-user: - | range: -",
             login.address
         )
     );

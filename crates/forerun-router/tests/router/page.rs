@@ -1,7 +1,8 @@
 //! What a browser sees while a service starts, and what everyone else gets.
 
 use crate::world::{Instance, Reply, World, entry, eventually, spec};
-use forerun_types::{Event, HoldStyle, Span};
+use forerun_types::{Event, HoldStyle, ServiceRoute, Span};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const BROWSER: &str = "GET /orders/17?x=1 HTTP/1.1\r\nHost: shop\r\nSec-Fetch-Mode: navigate\r\n\
@@ -112,4 +113,24 @@ fn a_style_for_everyone_and_none() {
         }
         world.publish(&[]);
     }
+}
+
+#[test]
+fn a_page_says_how_far_the_start_is() {
+    let world = World::new();
+    let shop = spec(|s| (s.hold_style, s.hold.timeout) = (HoldStyle::Auto, Span::from_millis(900)));
+    let mut route = ServiceRoute::new(shop, Vec::new(), None);
+    route.notes.progress = "pulling 40%".to_owned();
+    route.notes.usual_start = Span::from_secs(3);
+    world.publish(&[Arc::new(route)]);
+    let expect = "shop is starting: pulling 40%; it usually takes 3 s";
+    assert!(page(&world.ask(BROWSER)).contains(expect));
+    let json = state(&world);
+    assert_eq!(
+        (&json["text"], &json["progress"], &json["usual_seconds"]),
+        (&expect.into(), &"pulling 40%".into(), &3.0.into())
+    );
+    let held = world.get("/");
+    assert_eq!(held.reason(), "hold-timeout");
+    assert!(held.text().contains(expect), "who was held is told too: {}", held.text());
 }
