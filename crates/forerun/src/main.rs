@@ -3,9 +3,11 @@
 //! 0 is done, 1 failed while running, 2 bad arguments or configuration. Errors are one line each on stderr.
 
 mod ask;
+mod backends;
 mod cli;
 mod commands;
 mod config;
+mod engines;
 mod failure;
 mod open_files;
 mod replay;

@@ -4,7 +4,7 @@ use super::publish::View;
 use forerun_api::{ControlError, ModeWord, Order, Told, Word};
 use forerun_core::{AnyPolicy, Core, InstanceState, InstanceStatus, ServiceStatus};
 use forerun_types::{Event, Mode, Override, ServiceId, ServiceSpec, Time};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Stands for as many as are up when the engine hears of it: the view is too old to say.
 const AS_IT_IS: u32 = u32::MAX;
@@ -117,20 +117,5 @@ pub(super) fn in_its_terms(core: &Core<AnyPolicy>, event: Event) -> Event {
             Event::Override { service, order: Override { instances: Some(up), ..order } }
         }
         event => event,
-    }
-}
-
-/// What cannot be used as it is described, for `status`: set by whoever reads descriptions, whole each time.
-#[derive(Clone, Debug, Default)]
-pub struct Problems(Arc<Mutex<Vec<String>>>);
-
-impl Problems {
-    pub fn set(&self, lines: Vec<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = lines;
-    }
-
-    #[must_use]
-    pub fn get(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

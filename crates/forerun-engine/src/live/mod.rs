@@ -5,6 +5,7 @@
 
 mod clock;
 mod control;
+mod describe;
 mod disk;
 mod hands;
 mod keys;
@@ -13,7 +14,7 @@ mod source;
 mod state;
 mod wire;
 
-pub use control::Problems;
+pub use describe::Describer;
 pub use publish::Published;
 pub use source::ApiSource;
 pub use state::{StateError, StateFolder};
@@ -21,6 +22,7 @@ pub use state::{StateError, StateFolder};
 use crate::revive::{first_events, policy_name, restored, sizes};
 use crate::shell::{JournalSettings, Ports, Shell};
 use clock::LiveClock;
+use describe::Problems;
 use disk::LiveDisk;
 use forerun_api::Metrics;
 use forerun_backends::{Backend, SetupError, Sink};
@@ -117,7 +119,7 @@ pub struct Engine {
     backends: Vec<Arc<dyn Backend>>,
     thread: JoinHandle<()>,
     /// Microseconds: the longest drain time of any service so far.
-    drain_max: AtomicU64,
+    drain_max: Arc<AtomicU64>,
     problems: Problems,
     // Dropped last: nobody else may use the folder while anything still runs.
     state: StateFolder,
@@ -196,7 +198,7 @@ impl Engine {
         while published.with(|view| view.is_none()) && !thread.is_finished() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let (problems, drain_max) = (Problems::default(), AtomicU64::new(drain_max.0));
+        let (problems, drain_max) = (Problems::default(), Arc::new(AtomicU64::new(drain_max.0)));
         Ok(Engine { router, metrics, up, published, backends, thread, drain_max, problems, state })
     }
 
@@ -228,29 +230,15 @@ impl Engine {
         self.up.control(event);
     }
 
-    /// Describes a service: a new one, or one of the same name as it is now. What is known by that name keeps what
-    /// was learned of it.
-    pub fn describe(&self, spec: Arc<ServiceSpec>) {
-        self.drain_max.fetch_max(spec.drain_timeout.0, Ordering::Relaxed);
-        self.up.control(Event::Service(spec));
-    }
-
-    /// A service of that name is no longer described by anyone. Returns whether it was known.
-    pub fn retire(&self, name: &str) -> bool {
-        let named = |view: Option<&publish::View>| {
-            view.and_then(|v| v.specs.iter().find(|s| s.name == name).map(|s| s.id))
-        };
-        let id = self.published.with(named);
-        if let Some(id) = id {
-            self.up.control(Event::ServiceGone(id));
-        }
-        id.is_some()
-    }
-
-    /// What `status` tells of descriptions that cannot be used.
+    /// What services are described through while it runs.
     #[must_use]
-    pub fn problems(&self) -> Problems {
-        self.problems.clone()
+    pub fn describer(&self) -> Describer {
+        Describer::new(
+            Arc::clone(&self.up),
+            self.published.clone(),
+            self.problems.clone(),
+            Arc::clone(&self.drain_max),
+        )
     }
 
     /// What the API serves.

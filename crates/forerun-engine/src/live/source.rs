@@ -1,6 +1,7 @@
 //! What the API serves: the published view of the core beside the router's counters.
 
-use super::control::{self, Problems};
+use super::control;
+use super::describe::Problems;
 use super::publish::{Published, View};
 use super::wire;
 use crate::invariants::Rule;

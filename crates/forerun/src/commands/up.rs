@@ -1,11 +1,12 @@
 //! `forerun up`: configuration to a running engine, and to its end.
 
+use crate::backends;
 use crate::cli::UpArgs;
-use crate::config::Config;
+use crate::config::{Config, Service};
+use crate::engines::{Engines, Zones};
 use crate::failure::Failure;
 use crate::open_files;
 use forerun_api::Api;
-use forerun_backends::{Backend, ProcessBackend, ProcessSettings};
 use forerun_engine::live::{Engine, Settings};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -45,9 +46,14 @@ fn log() {
 
 async fn serve(config: Config, files_before: Option<u64>, out: &mut dyn Write) -> Result<(), Failure> {
     let api_listen = config.api.listen;
-    let services = config.services.len();
-    let engine =
-        Engine::start(settings(config, files_before)?).await.map_err(|e| Failure::Running(e.to_string()))?;
+    let zones = Zones::default();
+    zones.add(&config.services);
+    let (engines, labels) = Engines::find(&config, zones.clone());
+    let settings = settings(config, files_before, engines, &labels.services(), zones);
+    let services = settings.services.len();
+    let engine = Engine::start(settings).await.map_err(|e| Failure::Running(e.to_string()))?;
+    let followed = labels.follow(engine.describer());
+    followed.map_err(|e| Failure::Running(format!("cannot follow the labels of containers: {e}")))?;
     let api = match Api::start(api_listen, Arc::new(engine.api_source())).await {
         Ok(api) => api,
         Err(error) => {
@@ -87,38 +93,34 @@ async fn end_told() -> Result<&'static str, Failure> {
     })
 }
 
-fn settings(config: Config, files_before: Option<u64>) -> Result<Settings, Failure> {
-    let zones = config.services.clone();
-    Ok(Settings {
+fn settings(
+    config: Config,
+    files_before: Option<u64>,
+    engines: Engines,
+    found: &[Service],
+    zones: Zones,
+) -> Settings {
+    let described = config.services.iter().chain(found);
+    Settings {
         policy: "forerun".to_owned(),
         keep: None,
         learning_bytes_max: config.learning.memory_bytes_max,
-        services: config.services.iter().map(|s| Arc::clone(&s.spec)).collect(),
-        site: config.site,
-        keep_found: false,
-        offset_seconds: Arc::new(move |name, at| {
-            zones.iter().find(|s| s.spec.name == name).map_or(0, |s| s.offset_seconds(at))
-        }),
-        state_folder: config.store.folder,
+        services: described.map(|s| Arc::clone(&s.spec)).collect(),
+        site: config.site.clone(),
+        // A container that is not there now may be made anew in a moment.
+        keep_found: true,
+        offset_seconds: Arc::new(move |name, at| zones.offset_seconds(name, at)),
+        state_folder: config.store.folder.clone(),
         flush_interval: config.store.flush_interval,
         journal_bytes_max: config.store.journal_bytes_max,
         listen: config.router.listen.into(),
-        router_limits: config.router.limits,
+        router_limits: config.router.limits.clone(),
         beside: config.router.wake_listen,
         backends: Box::new(move |sink, folder: &Path| {
-            let process = ProcessBackend::new(process_settings(folder, files_before), sink)?;
-            Ok(vec![Arc::new(process) as Arc<dyn Backend>])
+            let mut backends = backends::make(&config, files_before, &sink, folder)?;
+            backends.extend(engines.backends(&sink, folder)?);
+            Ok(backends)
         }),
         learned: None,
-    })
-}
-
-/// Instances end with this process, and so does all that they started: see the process backend. Those limits that
-/// Forerun has raised for itself are as before for them.
-fn process_settings(folder: &Path, files_before: Option<u64>) -> ProcessSettings {
-    let mut settings =
-        ProcessSettings { limit_memory: true, limit_cpu: true, ..ProcessSettings::of_this_program(folder) };
-    let launcher = settings.launcher_command.get_or_insert_default();
-    launcher.extend(files_before.map(|files| format!("--open-files={files}")));
-    settings
+    }
 }

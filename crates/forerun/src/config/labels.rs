@@ -3,8 +3,6 @@
 //! All labelled containers are read together, again whenever one of them changes: what one needs and what it is asked
 //! for depends on the others. A container whose labels are wrong is left alone, and the others go on.
 
-#![allow(dead_code, reason = "discovery follows")]
-
 use super::launch::Own;
 use super::problems::Source;
 use super::reader::{Reader, check_name, nearest};

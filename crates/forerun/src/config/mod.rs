@@ -24,9 +24,10 @@ mod tree;
 mod units;
 mod words;
 
+pub(crate) use labels::{Found, FromLabels, services as from_labels};
 #[cfg(feature = "docker")]
 #[allow(unused_imports, reason = "discovery follows")]
-pub(crate) use labels::{Found, FromLabels, services as from_labels};
+pub(crate) use launch::docker_at;
 pub(crate) use problems::ConfigError;
 pub(crate) use reader::nearest;
 pub(crate) use schema::schema;
