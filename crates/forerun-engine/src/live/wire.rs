@@ -151,6 +151,6 @@ mod tests {
         assert_eq!(notice(&at(0.5), now), None);
         assert_eq!(notice(&ServiceStatus::default(), now), None);
         let told = notice(&at(2.0), now).unwrap_or_default();
-        assert!(told.starts_with("web has been held at 2 by a person for 2d"), "{told}");
+        assert!(told.starts_with("web has been held at 2 by a person for 48h"), "{told}");
     }
 }

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod compose;
 mod engine;
 #[allow(dead_code, reason = "not everything of it is used here")]
 #[path = "../live/http.rs"]
 mod http;
 mod proxy;
+mod shop;
 mod testbed;
 #[allow(dead_code, reason = "not everything of it is used here")]
 #[path = "../live/world.rs"]

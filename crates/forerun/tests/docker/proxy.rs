@@ -29,6 +29,8 @@ pub(crate) struct Call {
     pub(crate) query: String,
     /// What the stand-in itself answered, instead of carrying it on.
     pub(crate) refused: Option<u16>,
+    /// Of a container that is to be removed: which installation says that it made it.
+    pub(crate) made_by: Option<String>,
 }
 
 /// A running proxy; it takes no more calls when dropped.
@@ -95,6 +97,9 @@ fn serve(mut client: &UnixStream, behind: &Path, shared: &Shared) -> std::io::Re
     let Some((head, rest)) = read_head(client)? else { return Ok(()) };
     let mut call = Call::parse(&head);
     let answer = call.own_answer();
+    if let ("DELETE", Some(id)) = (call.method.as_str(), call.path.strip_prefix("/containers/")) {
+        call.made_by = maker(behind, id)?;
+    }
     call.refused = answer.as_ref().map(|a| a.0).filter(|status| *status >= 400);
     shared.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call.clone());
     while shared.hangs.load(Ordering::Relaxed) && !shared.ended.load(Ordering::Relaxed) {
@@ -123,6 +128,19 @@ fn serve(mut client: &UnixStream, behind: &Path, shared: &Shared) -> std::io::Re
     client.shutdown(Shutdown::Both)?;
     let _ = upwards.join();
     Ok(())
+}
+
+/// The installation that a container's labels name.
+fn maker(behind: &Path, id: &str) -> std::io::Result<Option<String>> {
+    let mut stream = UnixStream::connect(behind)?;
+    write!(stream, "GET /{BEHIND}/containers/{id}/json HTTP/1.0\r\nHost: d\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let inspected: serde_json::Value = serde_json::from_str(body)?;
+    let labels = &inspected["Config"]["Labels"];
+    let made = labels["forerun.made"] == "true";
+    Ok(labels["forerun.installation"].as_str().filter(|_| made).map(str::to_owned))
 }
 
 /// A request's head with its empty line, and what came after it; `None` when nothing came.
@@ -179,7 +197,7 @@ impl Call {
             Some((major, minor)) => &path[format!("/v{major}.{minor}").len()..],
             None => path,
         };
-        Self { method, version, path: path.to_owned(), query: query.to_owned(), refused: None }
+        Self { method, version, path: path.to_owned(), query: query.to_owned(), refused: None, made_by: None }
     }
 
     /// What Engine 29 answers and the daemon behind would not: the words are its own (moby,
@@ -229,6 +247,24 @@ pub(crate) fn promised(document: &str) -> Vec<(String, String)> {
         (known && path.starts_with('/')).then(|| (method.to_owned(), path.to_owned()))
     });
     calls.collect()
+}
+
+/// Every call was in the version that was agreed on, was let through, and is one of those that the manual promises to
+/// be all; what was removed, `installation` had made.
+pub(crate) fn were_proper(calls: &[Call], installation: &str) {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/docker.md");
+    let promised = promised(&fs::read_to_string(&manual).unwrap());
+    assert!(promised.len() > 10, "{promised:?}");
+    for call in calls {
+        assert_eq!(call.refused, None, "refused: {call:?}");
+        let asks_version = ["/_ping", "/version"].contains(&call.path.as_str());
+        assert!(asks_version || call.version == Some(SPOKEN), "not the version that was agreed on: {call:?}");
+        let fit = promised.iter().any(|(method, path)| *method == call.method && fits(path, &call.path));
+        assert!(fit, "docs/docker.md does not say that this is called: {call:?}");
+        if call.method == "DELETE" {
+            assert_eq!(call.made_by.as_deref(), Some(installation), "removed what it did not make: {call:?}");
+        }
+    }
 }
 
 /// Whether a path is one of a template's; `{part}` stands for one segment, which a name of an image may not be: it has
