@@ -250,7 +250,7 @@ impl Life {
         let event = match signal {
             _ if ended.removed => Event::StoppedByHand { instance, why: ended.sentence() },
             Some(signal) => {
-                let why = format!("its container was stopped past forerun, by {signal}");
+                let why = format!("its container was stopped by hand, with {signal}");
                 Event::StoppedByHand { instance, why }
             }
             None if ended.is_completed() => Event::Completed { instance },

@@ -53,6 +53,11 @@ pub(crate) fn names() -> [&'static str; 6] {
     PARTS.each_ref().map(|part| part.name)
 }
 
+/// The name by which Forerun knows a service.
+pub(crate) fn service(name: &str) -> String {
+    format!("shop-{name}")
+}
+
 /// The name that compose gives a service's only container.
 pub(crate) fn container(service: &str) -> String {
     format!("shop-{service}-1")
