@@ -151,6 +151,8 @@ pub(crate) struct Instance {
     pub(crate) handle: String,
     /// Somebody else started it.
     pub(crate) found: bool,
+    /// It runs in what is the user's own.
+    pub(crate) own: bool,
     /// It was thawed or given to a key, and not started, when it was last made ready.
     pub(crate) resumed: bool,
     pub(crate) asked: Asked,
@@ -341,6 +343,7 @@ impl<P: Policy> Core<P> {
             Event::ModeTold { service, mode } => self.mode_told(*service, *mode, actions),
             Event::BusyAnswer { instance, busy, why } => self.busy_answer(*instance, *busy, why),
             Event::OwnState { service, there } => self.own_state(*service, *there, actions),
+            Event::IsOwn { instance } => self.is_own(*instance),
             _ => {}
         }
     }
@@ -352,6 +355,12 @@ impl<P: Policy> Core<P> {
             if wake.by == WakeBy::User(user) {
                 wake.by = WakeBy::User(UserKey::NOBODY);
             }
+        }
+    }
+
+    fn is_own(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.own = true;
         }
     }
 
@@ -573,6 +582,9 @@ impl<P: Policy> Core<P> {
                 *slot = Some(s);
             }
         }
+        if !self.acts(id) {
+            self.keep_draining(id);
+        }
         // Its instances' deadlines follow from its times.
         self.retally(id);
         self.policy.service(&self.demand.view(spec, 0));
@@ -763,6 +775,7 @@ impl Instance {
             reserved,
             handle: String::new(),
             found: false,
+            own: false,
             resumed: false,
             asked: Asked::default(),
             described,

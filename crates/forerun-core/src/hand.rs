@@ -328,7 +328,7 @@ impl<P: Policy> Core<P> {
     }
 
     /// What is only watched from now on is left alone, also what was about to be stopped.
-    fn keep_draining(&mut self, id: ServiceId) {
+    pub(crate) fn keep_draining(&mut self, id: ServiceId) {
         let Some(s) = self.get(id) else { return };
         for instance in s.instances.clone() {
             if self.is(instance, |i| matches!(i.state, State::Draining { .. })) {

@@ -392,6 +392,11 @@ impl<P: Policy> Core<P> {
                     self.end_drain(instance, why, reason, pause, actions);
                     continue;
                 }
+                State::Pausing { ordered, .. } if *ordered + BACKEND_LATE <= now && !self.acts(id) => {
+                    // What is only watched now is not stopped: it is taken for what it was to become.
+                    self.set_state(instance, State::Paused);
+                    continue;
+                }
                 State::Pausing { ordered, .. } if *ordered + BACKEND_LATE <= now => {
                     let late = "the backend has not answered an order to pause it".to_owned();
                     Some((StopWhy::Plan, Reason::Failed { why: late }))

@@ -436,7 +436,8 @@ impl<P: Policy> Core<P> {
         least.map(|(value, _, _, instance, service)| (value, instance, service))
     }
 
-    /// The least recently used of a service's idle instances, or of those starting beyond the first `claimed`.
+    /// The least recently used of a service's idle instances, or of those starting beyond the first `claimed`; what runs
+    /// in the user's own container goes last.
     fn least_recent(
         &self,
         s: &Service,
@@ -444,7 +445,7 @@ impl<P: Policy> Core<P> {
         may_go: impl Fn(&Instance) -> bool,
     ) -> Option<(Time, InstanceId)> {
         let mut starting = 0;
-        let mut least: Option<(Time, InstanceId)> = None;
+        let mut least: Option<(bool, Time, InstanceId)> = None;
         for &id in &s.instances {
             let Some(i) = self.instances.get(&id) else { continue };
             let free = match i.state {
@@ -455,11 +456,11 @@ impl<P: Policy> Core<P> {
                 }
                 _ => false,
             };
-            if free && may_go(i) && least.is_none_or(|l| (i.last_used, id) < l) {
-                least = Some((i.last_used, id));
+            if free && may_go(i) && least.is_none_or(|l| (i.own, i.last_used, id) < l) {
+                least = Some((i.own, i.last_used, id));
             }
         }
-        least
+        least.map(|(_, used, id)| (used, id))
     }
 
     /// Stops idle instances until there are as many as wanted, or freezes them; busy ones stay until they are done.

@@ -354,3 +354,23 @@ fn what_forgets_a_user_forgets_whom_it_woke() {
     story.tell(Event::Forget(UserKey(7)));
     assert_eq!(story.status(A).wakes[0].by, WakeBy::User(UserKey::NOBODY));
 }
+
+#[test]
+fn of_several_the_users_own_is_the_last_to_go() {
+    let mut story = Story::begin(&[container(A)]);
+    story.found(A, "own", 80);
+    let own = story.adopted()[0].0;
+    story.tell(Event::IsOwn { instance: own });
+    story.tell(Event::ModeTold { service: A, mode: Some(Mode::Act) });
+    story.say(A, Some(3));
+    let made: Vec<InstanceId> = story.ids(InstanceState::Starting);
+    assert_eq!(made.len(), 2);
+    for (id, port) in made.iter().zip(81..) {
+        story.ready(*id, port);
+    }
+    // The others were used more recently, so by that alone the own one would go first.
+    story.pass(5);
+    story.say(A, Some(1));
+    let left = story.route(A).0;
+    assert_eq!(left, [own], "{:?}", story.actions);
+}

@@ -168,6 +168,10 @@ pub enum Event {
         service: ServiceId,
         there: bool,
     },
+    /// What an instance runs in is the user's own, and not made from it: of several it is the last to go.
+    IsOwn {
+        instance: InstanceId,
+    },
     /// A router has sent the first request to an instance that a key could still claim ([`crate::Access::Unclaimed`]).
     /// Told before anything that the router tells of the instance later, so that before its [`Event::Quiesced`] it
     /// is known whether the instance was ever used.
@@ -398,6 +402,7 @@ impl Event {
             Event::InstanceTraffic { .. } => "instance_traffic",
             Event::KeySeen { .. } => "key_seen",
             Event::OwnState { .. } => "own_state",
+            Event::IsOwn { .. } => "is_own",
             Event::Touched { .. } => "touched",
         }
     }

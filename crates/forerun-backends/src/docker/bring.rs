@@ -71,6 +71,9 @@ pub(super) async fn up(life: &mut Life, ordered: Instant) -> Result<(Held, Socke
 
 async fn up_until(life: &mut Life, until: Instant) -> Result<(Held, SocketAddr), Fall> {
     let got = get(life, until).await?;
+    if got.own {
+        life.keeper.tell(Event::IsOwn { instance: life.instance });
+    }
     let turned = turn(life, until).await;
     let started = match turned {
         Ok(_turn) => start(life, &got, until).await,

@@ -14,8 +14,8 @@ use super::{usage, watch};
 use crate::Sink;
 use crate::ledger::Ledger;
 use forerun_types::{Event, InstanceId, Launch, Mode, ServiceSpec};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -54,7 +54,8 @@ pub(super) struct Keeper {
     pub(super) labels: RefCell<Option<Labels>>,
     /// Everything is to be looked at anew.
     pub(super) look: Notify,
-    removals: Cell<usize>,
+    /// Containers that are being removed: an event and a look may find the same one.
+    removals: RefCell<HashSet<String>>,
 }
 
 impl Keeper {
@@ -78,7 +79,7 @@ impl Keeper {
             turns: Arc::new(Semaphore::new((2 * cores).clamp(4, 16))),
             labels: RefCell::default(),
             look: Notify::new(),
-            removals: Cell::new(0),
+            removals: RefCell::default(),
         })
     }
 
@@ -214,7 +215,9 @@ impl Keeper {
 
     /// Removes a container that Forerun made, without anybody waiting for it.
     pub(super) fn remove(self: &Rc<Self>, id: String) {
-        self.removals.set(self.removals.get() + 1);
+        if !self.removals.borrow_mut().insert(id.clone()) {
+            return;
+        }
         let keeper = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let until = Instant::now() + REMOVAL;
@@ -225,14 +228,16 @@ impl Keeper {
                 Err(error) if error.is_absent() || error.is_conflict() => {}
                 Err(error) => tracing::warn!(container = id, %error, "cannot remove a container yet"),
             }
-            keeper.removals.set(keeper.removals.get() - 1);
+            keeper.removals.borrow_mut().remove(&id);
         });
     }
 
     async fn close(&self, until: Instant) {
         // Where somebody can know them again, containers stay as they are.
-        let busy =
-            || self.removals.get() > 0 || (!self.owner.is_kept() && !self.books.borrow().runs.is_empty());
+        let busy = || {
+            !self.removals.borrow().is_empty()
+                || (!self.owner.is_kept() && !self.books.borrow().runs.is_empty())
+        };
         while busy() && Instant::now() < until {
             sleep(Duration::from_millis(5)).await;
         }

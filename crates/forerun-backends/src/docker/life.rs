@@ -105,6 +105,9 @@ impl Life {
         let instance = self.instance;
         match self.take(&handle).await {
             Ok((held, address)) => {
+                if held.own {
+                    self.keeper.tell(Event::IsOwn { instance });
+                }
                 self.counts(!held.paused);
                 self.serve(held, address).await;
             }

@@ -234,7 +234,8 @@ fn resolve_needs(candidates: &mut [Candidate<'_>], file: &[&ServiceSpec], out: &
     }
 }
 
-/// `db:service_healthy:false,cache:service_started:true`: names and what they must have reached.
+/// `db:service_healthy:false,cache:service_started:true`: names and what they must have reached. A start that is merely
+/// ordered would let both begin at once, which is not what anyone means by compose's word for it.
 fn compose_needs(container: &Labelled) -> Vec<(&str, DependsUntil)> {
     let text = container.labels.get(COMPOSE_NEEDS).map_or("", String::as_str);
     let entries = text.split(',').filter(|entry| !entry.is_empty());
@@ -244,7 +245,6 @@ fn compose_needs(container: &Labelled) -> Vec<(&str, DependsUntil)> {
             let name = parts.next().unwrap_or_default();
             let until = match parts.next() {
                 Some("service_completed_successfully") => DependsUntil::Completed,
-                Some("service_started") => DependsUntil::Started,
                 _ => DependsUntil::Ready,
             };
             (name, until)

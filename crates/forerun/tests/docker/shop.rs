@@ -34,7 +34,13 @@ const PARTS: [Part; 6] = [
         // Long enough for a person to see the waiting page.
         flags: &["--start-delay", "700"],
     },
-    Part { name: "admin", depends_on: "", labels: &[("forerun.route.host", "admin.test")], flags: &[] },
+    Part {
+        name: "admin",
+        depends_on: "",
+        // Long enough for a person to stop it before Forerun does.
+        labels: &[("forerun.route.host", "admin.test"), ("forerun.keep_at_least", "8s")],
+        flags: &[],
+    },
 ];
 
 /// What every service of the project says to Forerun. `brief` is a class of the configuration whose cold starts cost
