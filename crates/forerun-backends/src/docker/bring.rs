@@ -293,7 +293,11 @@ async fn wait(life: &mut Life, held: &Held, until: Instant) -> Result<SocketAddr
         tokio::select! {
             biased;
             () = ordered_to_stop(&mut stop) => return Err(Fall::Stopped),
-            address = &mut ready => return address.map_err(Fall::Failed),
+            address = &mut ready => {
+                let address = address.map_err(Fall::Failed)?;
+                // It may have ended just now, and another container have its address and answer there.
+                return early_end(life, held).await.map_or(Ok(address), Err);
+            }
             () = look.notified() => {
                 if let Some(fall) = early_end(life, held).await {
                     return Err(fall);
