@@ -245,6 +245,7 @@ fn settings(folder: &Path, spec: ServiceSpec) -> Settings {
         },
         offset_seconds: Arc::new(|_, _| 0),
         keep_found: false,
+        core_milli_gb: None,
         state_folder: PathBuf::from(folder),
         flush_interval: Span::from_secs(1),
         journal_bytes_max: 64 << 20,

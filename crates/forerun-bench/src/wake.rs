@@ -89,6 +89,7 @@ pub(crate) fn settings_of(folder: &Path, spec: ServiceSpec) -> Settings {
         },
         offset_seconds: Arc::new(|_, _| 0),
         keep_found: false,
+        core_milli_gb: None,
         state_folder: folder.to_owned(),
         flush_interval: Span::from_secs(1),
         journal_bytes_max: 64 << 20,

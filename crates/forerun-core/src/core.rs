@@ -381,6 +381,11 @@ impl<P: Policy> Core<P> {
         &self.policy
     }
 
+    /// For what a configuration says of the policy, before the first step.
+    pub fn policy_mut(&mut self) -> &mut P {
+        &mut self.policy
+    }
+
     /// The first service id that has never been given: what was learned of one that is gone must not pass to another.
     #[must_use]
     pub fn next_service(&self) -> ServiceId {

@@ -117,6 +117,7 @@ impl Side {
             },
             offset_seconds: Arc::new(|_, _| 0),
             keep_found: false,
+            core_milli_gb: None,
             state_folder: folder.0.clone(),
             flush_interval: Span::from_secs(1),
             journal_bytes_max: JOURNAL_BYTES_MAX,

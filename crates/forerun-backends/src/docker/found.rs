@@ -47,6 +47,10 @@ pub(super) async fn look(keeper: &Rc<Keeper>, engine: &Engine) -> Result<(), Eng
         .iter()
         .filter(|(_, there)| !**there)
         .for_each(|(service, _)| own_state(keeper, *service, false));
+    // Of what is made from an image alone nothing runs, unless something is about to be told as found.
+    if keeper.books.borrow().found.is_empty() {
+        services.iter().filter(|s| own_name(s).is_none()).for_each(|s| own_state(keeper, s.id, true));
+    }
     settle(keeper, &there);
     images(keeper, engine).await
 }

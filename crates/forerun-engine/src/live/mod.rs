@@ -71,6 +71,8 @@ pub struct Settings {
     /// could be asked whether they are still there.
     pub keep_found: bool,
     pub site: SiteSpec,
+    /// What a core costs, as thousandths of a GB of memory over the same time; `None` leaves it as it was.
+    pub core_milli_gb: Option<u64>,
     pub offset_seconds: OffsetSeconds,
     pub state_folder: PathBuf,
     pub flush_interval: Span,
@@ -141,7 +143,10 @@ impl Engine {
         let fresh = AnyPolicy::named(&settings.policy, settings.keep, settings.learning_bytes_max)
             .ok_or_else(|| StartError::Policy(settings.policy.clone()))?;
         let name = policy_name(&settings.policy, settings.keep);
-        let (core, began_after, last_segment) = restored(&state.journal, &name, settings.learned, fresh);
+        let (mut core, began_after, last_segment) = restored(&state.journal, &name, settings.learned, fresh);
+        if let Some(price) = settings.core_milli_gb {
+            core.policy_mut().set_core_price(price);
+        }
         let clock = LiveClock::new(began_after);
         let (up, inbox) = forerun_router::channel(LEARNING_MAX);
         let sink: Sink = {

@@ -84,6 +84,12 @@ async fn serve(config: Config, files_before: Option<u64>, out: &mut dyn Write) -
     }
 }
 
+/// A core's price in memory's; none where memory costs nothing.
+fn core_milli_gb(config: &Config) -> Option<u64> {
+    let prices = &config.prices;
+    (prices.memory_gb_hour > 0.0).then(|| (prices.cpu_hour / prices.memory_gb_hour * 1_000.0).round() as u64)
+}
+
 async fn end_told() -> Result<&'static str, Failure> {
     let watch = |kind| signal(kind).map_err(|e| Failure::Running(format!("cannot watch for signals: {e}")));
     let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
@@ -107,6 +113,7 @@ fn settings(
         learning_bytes_max: config.learning.memory_bytes_max,
         services: described.map(|s| Arc::clone(&s.spec)).collect(),
         site: config.site.clone(),
+        core_milli_gb: core_milli_gb(&config),
         // A container that is not there now may be made anew in a moment.
         keep_found: true,
         offset_seconds: Arc::new(move |name, at| zones.offset_seconds(name, at)),
