@@ -120,7 +120,8 @@ fn body(answer: &[u8]) -> Result<(u16, Vec<u8>), String> {
 
 fn detail(body: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(body).ok()?;
-    Some(document.get("detail")?.as_str()?.to_owned())
+    // A problem document of the API's, or the router's own words.
+    Some(document.get("detail").or_else(|| document.get("error"))?.as_str()?.to_owned())
 }
 
 #[cfg(test)]
@@ -147,6 +148,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_in_the_apis_words() {
         assert_eq!(detail(b"{\"detail\":\"no service\"}").as_deref(), Some("no service"));
+        assert_eq!(detail(b"{\"error\":\"url is missing\"}").as_deref(), Some("url is missing"));
         assert_eq!(detail(b"{\"title\":\"x\"}"), None);
         assert_eq!(detail(b"not json"), None);
     }

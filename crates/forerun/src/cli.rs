@@ -36,6 +36,14 @@ pub(crate) enum Command {
     Act(ControlArgs),
     /// Only watch a service from now on
     Observe(ControlArgs),
+    /// What is up of a service and why, what would change it, and who wakes it
+    Explain(ExplainArgs),
+    /// Where a request would go, rule by rule
+    Route(RouteArgs),
+    /// Whether everything that Forerun needs is there, line by line, with the mend
+    Doctor(DoctorArgs),
+    /// Labels that make containers Forerun's, for those that are there or in a compose file
+    Adopt(AdoptArgs),
     /// What was up of a service at a time, and why, from the journal
     Why(WhyArgs),
     /// Write, check or describe a configuration
@@ -120,6 +128,57 @@ pub(crate) struct ScaleArgs {
     /// Give it back to the plan after that time, as `1h` or `30m` [default: never]
     #[arg(long = "for", value_name = "TIME")]
     pub(crate) hold: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Name of the service, or an instance, as `i12`
+    #[arg(value_name = "SERVICE|INSTANCE")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) api: ApiAddress,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RouteArgs {
+    /// As a client would ask for it: `http://shop.example.com/orders`
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// Method of the request
+    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
+    pub(crate) method: String,
+    /// A header of the request, as `User-Agent: curl/8`
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub(crate) headers: Vec<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiAddress,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdoptArgs {
+    /// Read Sablier's labels, of the containers that are there or of a compose file
+    #[arg(long, value_name = "FILE.yml", num_args = 0..=1)]
+    pub(crate) from_sablier: Option<Option<PathBuf>>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,11 @@
 //! Container engines: which ones there are, and the services that the labels of their containers describe, as long as
 //! Forerun runs.
 
-use crate::config::{Config, EngineConfig, Found, FromLabels, Service, docker_at, from_labels};
+use crate::config::{
+    Config, EngineConfig, Found, FromLabels, Service, docker_at, from_labels, same_requests,
+};
 use forerun_backends::docker::{
-    DockerBackend, DockerSettings, ENABLE, EngineError, Labelled, TlsFiles, discover,
+    Discovered, DockerBackend, DockerSettings, ENABLE, EngineError, Labelled, TlsFiles, discover,
 };
 use forerun_backends::{Backend, SetupError, Sink};
 use forerun_engine::live::Describer;
@@ -70,21 +72,7 @@ impl Engines {
     pub(crate) fn find(config: &Config, zones: Zones) -> (Self, Labels) {
         let told = Told::default();
         let mut watched = Vec::new();
-        for (at, engine) in config.engines.iter().enumerate() {
-            let (site, name) = match at {
-                0 => (String::new(), "docker".to_owned()),
-                _ => (engine.site.clone(), docker_at(&engine.site)),
-            };
-            let asked_for = engine.host.is_some()
-                || std::env::var_os("DOCKER_HOST").is_some()
-                || config.services.iter().any(|s| s.spec.backend == name);
-            let settings = DockerSettings {
-                name,
-                host: engine.host.clone(),
-                tls: tls(engine),
-                limit: true,
-                ..DockerSettings::default()
-            };
+        for (settings, site, asked_for) in settings_of(config) {
             match first_look(&settings) {
                 Ok(containers) => {
                     told.lock().unwrap_or_else(PoisonError::into_inner).insert(site.clone(), containers);
@@ -158,16 +146,44 @@ fn tls(engine: &EngineConfig) -> Option<TlsFiles> {
     Some(TlsFiles { ca: tls.ca, cert: tls.cert, key: tls.key })
 }
 
-/// The labelled containers of an engine, or why there are none; `None` when it takes too long to say.
-fn first_look(settings: &DockerSettings) -> Result<Vec<Labelled>, Option<EngineError>> {
-    let (host, tls) = (settings.host.clone(), settings.tls.clone());
+/// The engines of a configuration: how each is reached, the name of its site (empty for the first), and whether
+/// somebody has asked for it.
+pub(crate) fn settings_of(config: &Config) -> Vec<(DockerSettings, String, bool)> {
+    let of = |(at, engine): (usize, &EngineConfig)| {
+        let (site, name) = match at {
+            0 => (String::new(), "docker".to_owned()),
+            _ => (engine.site.clone(), docker_at(&engine.site)),
+        };
+        let asked_for = engine.host.is_some()
+            || std::env::var_os("DOCKER_HOST").is_some()
+            || config.services.iter().any(|s| s.spec.backend == name);
+        let settings = DockerSettings {
+            name,
+            host: engine.host.clone(),
+            tls: tls(engine),
+            limit: true,
+            ..DockerSettings::default()
+        };
+        (settings, site, asked_for)
+    };
+    config.engines.iter().enumerate().map(of).collect()
+}
+
+/// An engine and its containers with a label (empty: all), or why there are none; `None` when it takes too long to say.
+pub(crate) fn ask(settings: &DockerSettings, label: &str) -> Result<Discovered, Option<EngineError>> {
+    let (host, tls, label) = (settings.host.clone(), settings.tls.clone(), label.to_owned());
     let (sender, answer) = channel();
     // On a thread of its own: it brings a runtime, and may hang for longer than anyone wants to wait.
     let ask = move || {
-        let _ = sender.send(discover(host.as_deref(), tls.as_ref(), &format!("{ENABLE}=true")));
+        let _ = sender.send(discover(host.as_deref(), tls.as_ref(), &label));
     };
     std::thread::Builder::new().name("first-look".to_owned()).spawn(ask).map_err(|_| None)?;
-    let found = answer.recv_timeout(FIRST_LOOK).map_err(|_| None)?.map_err(Some)?;
+    answer.recv_timeout(FIRST_LOOK).map_err(|_| None)?.map_err(Some)
+}
+
+/// The labelled containers of an engine.
+fn first_look(settings: &DockerSettings) -> Result<Vec<Labelled>, Option<EngineError>> {
+    let found = ask(settings, &format!("{ENABLE}=true"))?;
     let (host, kind, version, api) = (found.host, found.kind, found.version, found.api);
     tracing::info!(host, containers = found.containers.len(), "found {kind} {version}, API {api}");
     Ok(found.containers)
@@ -207,7 +223,16 @@ impl Follower {
             }
         }
         let names: BTreeSet<&str> = found.services.iter().map(|s| s.spec.name.as_str()).collect();
-        self.retire(known.keys().filter(|name| !names.contains(name.as_str())));
+        let absent: Vec<&Arc<ServiceSpec>> =
+            known.values().filter(|spec| !names.contains(spec.name.as_str())).collect();
+        // What is gone must not keep requests from what has come in its place.
+        for spec in &absent {
+            if let Some(heir) = found.services.iter().find(|s| same_requests(&s.spec, spec)) {
+                tracing::info!(service = spec.name, "forgotten: {} takes its requests now", heir.spec.name);
+                let _ = self.describer.retire(&spec.name);
+            }
+        }
+        self.retire(absent.iter().map(|spec| &spec.name));
         self.say(&found);
     }
 

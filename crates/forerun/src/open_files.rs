@@ -27,13 +27,19 @@ pub(crate) fn raise() -> Option<u64> {
 
 /// Says in the log if so many client connections could run out of files. Those that find none wait to be accepted.
 pub(crate) fn check(connections_max: u32) {
-    let needed = 2 * u64::from(connections_max) + BESIDES;
-    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < needed) {
+    if let Some((limit, needed)) = lacking(connections_max) {
         tracing::warn!(
             "open files are limited to {limit}, and router.connections_max = {connections_max} can need {needed}: \
              raise the hard limit (ulimit -Hn, LimitNOFILE=) or lower connections_max"
         );
     }
+}
+
+/// The limit as it can be raised to, and what so many connections can need, where that is more.
+pub(crate) fn lacking(connections_max: u32) -> Option<(u64, u64)> {
+    let needed = 2 * u64::from(connections_max) + BESIDES;
+    let limit = getrlimit(Resource::Nofile);
+    Some((limit.maximum.or(limit.current).filter(|limit| *limit < needed)?, needed))
 }
 
 /// Sets the soft limit, or as much of it as the hard limit allows. A failure leaves it as it is, which is no reason

@@ -152,3 +152,59 @@ fn replay_names_what_cannot_be_read() {
     check(&folder.0, &["replay", "--journal", "odd.frj"], 1, "", "forerun: ");
     check(&folder.0, &["replay", "--journal", "none.frj"], 1, "", "forerun: ");
 }
+
+#[test]
+fn doctor_names_what_is_wrong_with_its_mend() {
+    let folder = Folder::new("doctor");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap();
+    let config = |router: &str| {
+        let text = format!(
+            "[router]\nlisten = \"{router}\"\n[api]\nlisten = \"127.0.0.1:0\"\n[store]\nfolder = \"state\"\n[service.web]\ncommand = \"true\"\n"
+        );
+        std::fs::write(folder.0.join("forerun.toml"), text).unwrap();
+    };
+    let doctor = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_forerun"))
+            .args([&["doctor"], args].concat())
+            // Whatever engine this machine has is another test's.
+            .env("DOCKER_HOST", "unix:///no/such/socket")
+            .current_dir(&folder.0)
+            .output()
+            .unwrap()
+    };
+    config(&taken.to_string());
+    let output = doctor(&["--json"]);
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let find = |what: &str| findings.as_array().unwrap().iter().find(|f| f["what"] == what).unwrap().clone();
+    assert_eq!(output.status.code(), Some(1), "{findings}");
+    assert_eq!(find("router port")["level"], "fail");
+    assert!(find("router port")["told"].as_str().unwrap().contains("change router.listen"), "{findings}");
+    for good in ["configuration", "api port", "state folder", "clock", "hold"] {
+        assert_eq!(find(good)["level"], "ok", "{findings}");
+    }
+    assert_eq!(find("engine")["level"], "fail", "{findings}");
+    config("127.0.0.1:0");
+    let text = String::from_utf8(doctor(&[]).stdout).unwrap();
+    assert!(text.lines().any(|l| l.starts_with("ok ") && l.contains("router port")), "{text}");
+    std::fs::write(folder.0.join("forerun.toml"), "[service.web]\nmax = 0\n").unwrap();
+    let output = doctor(&[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("forerun.toml:2: service.web.max: 0 is out of range"), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_compose_file_of_sablier_is_adopted() {
+    let folder = Folder::new("adopt");
+    let text = "services:\n  web:\n    image: shop\n    labels:\n      - sablier.enable=true\n      - sablier.group=shop\n      - sablier.idle.memory=64m\n  db:\n    image: pg\n";
+    std::fs::write(folder.0.join("compose.yml"), text).unwrap();
+    let expect = "# web\nlabels:\n  forerun.enable: \"true\"\n  forerun.group: \"shop\"\n  # not taken over: sablier.idle.memory=64m: nothing is throttled";
+    check(&folder.0, &["adopt", "--from-sablier", "compose.yml"], 0, expect, "");
+    check(&folder.0, &["adopt", "--from-sablier", "compose.yml", "--json"], 0, "\"not_taken_over\": [", "");
+    check(&folder.0, &["adopt", "--from-sablier", "none.yml"], 1, "", "forerun: none.yml: no such file");
+    std::fs::write(folder.0.join("odd.yml"), "services: [\n").unwrap();
+    check(&folder.0, &["adopt", "--from-sablier", "odd.yml"], 1, "", "forerun: odd.yml: line ");
+    std::fs::write(folder.0.join("none.yml"), "services:\n  a: {image: x}\n").unwrap();
+    check(&folder.0, &["adopt", "--from-sablier", "none.yml"], 0, "nothing carries sablier.enable=true", "");
+}

@@ -1,8 +1,14 @@
 //! One module for each command.
 
+mod adopt;
 mod config;
 mod control;
 mod demo;
+mod doctor;
+mod doctor_engines;
+mod explain;
+mod route;
+mod sablier;
 mod status;
 mod up;
 mod why;
@@ -34,6 +40,10 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         Command::Act(args) => control::run("act", &args, out),
         Command::Observe(args) => control::run("observe", &args, out),
         Command::Scale(args) => control::scale(&args, out),
+        Command::Explain(args) => explain::run(&args, out),
+        Command::Route(args) => route::run(&args, out),
+        Command::Doctor(args) => doctor::run(&args, out),
+        Command::Adopt(args) => adopt::run(&args, out),
         Command::Why(args) => why::run(&args, out),
         Command::Config(command) => config::run(&command, out),
     }

@@ -30,7 +30,13 @@ pub(crate) fn run(args: &UpArgs, out: &mut dyn Write) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::Running(format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(serve(config, files_before, out))
+    let mut came_up = false;
+    let served = runtime.block_on(serve(config, files_before, out, &mut came_up));
+    if !came_up && matches!(served, Err(Failure::Running(_))) {
+        // What else may be wrong with this machine; a closed stderr is no reason to say it elsewhere.
+        let _ = io::stderr().write_all(super::doctor::of_failure(args.file.config.as_deref()).as_bytes());
+    }
+    served
 }
 
 fn log() {
@@ -44,7 +50,12 @@ fn log() {
         .try_init();
 }
 
-async fn serve(config: Config, files_before: Option<u64>, out: &mut dyn Write) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    files_before: Option<u64>,
+    out: &mut dyn Write,
+    came_up: &mut bool,
+) -> Result<(), Failure> {
     let api_listen = config.api.listen;
     let zones = Zones::default();
     zones.add(&config.services);
@@ -61,6 +72,7 @@ async fn serve(config: Config, files_before: Option<u64>, out: &mut dyn Write) -
             return Err(Failure::Running(error.to_string()));
         }
     };
+    *came_up = true;
     let wake = engine.beside_address().map_or_else(String::new, |address| format!("wake http://{address}  "));
     let (router, api_address) = (engine.address(), api.address());
     writeln!(out, "router http://{router}  api http://{api_address}  {wake}services {services}")?;

@@ -230,7 +230,12 @@ fn resolve_needs(candidates: &mut [Candidate<'_>], file: &[&ServiceSpec], out: &
                 }
             }
         }
-        candidate.change(|spec| spec.depends_on = depends_on);
+        let named = candidate.service.spec.excludes.iter();
+        let excludes = named.map(|name| in_project(name).unwrap_or_else(|| name.clone())).collect();
+        candidate.change(|spec| {
+            spec.depends_on = depends_on;
+            spec.excludes = excludes;
+        });
     }
 }
 
@@ -347,6 +352,12 @@ fn drop_taken_routes(candidates: &mut Vec<Candidate<'_>>, file: &[&ServiceSpec],
         taken.extend(pairs.into_iter().map(|pair| (pair, spec.name.clone())));
         true
     });
+}
+
+/// Whether two services ask for the very same requests somewhere.
+pub(crate) fn same_requests(a: &ServiceSpec, b: &ServiceSpec) -> bool {
+    let of_b = pairs(&b.route);
+    !a.unrouted && !b.unrouted && pairs(&a.route).iter().any(|pair| of_b.contains(pair))
 }
 
 fn pairs(rule: &RouteRule) -> Vec<(String, String)> {

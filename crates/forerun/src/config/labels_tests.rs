@@ -269,6 +269,9 @@ fn needs_are_those_of_the_project() {
     // What is there for others takes no requests unless it says so.
     let routed: Vec<bool> = found.services.iter().map(|s| !s.spec.unrouted).collect();
     assert_eq!(routed, [true, false, false, true]);
+    let rival = composed("rival", &[("forerun.excludes", "db,elsewhere")]);
+    let found = check(&[rival, composed("db", &[])], &["shop-db", "shop-rival"], &[]);
+    assert_eq!(found.services[1].spec.excludes, ["shop-db", "elsewhere"]);
     // Our own label reaches other projects, and says more than compose's.
     let api = composed(
         "api",

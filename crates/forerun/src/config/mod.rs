@@ -24,7 +24,7 @@ mod tree;
 mod units;
 mod words;
 
-pub(crate) use labels::{Found, FromLabels, services as from_labels};
+pub(crate) use labels::{Found, FromLabels, same_requests, services as from_labels};
 #[cfg(feature = "docker")]
 #[allow(unused_imports, reason = "discovery follows")]
 pub(crate) use launch::docker_at;

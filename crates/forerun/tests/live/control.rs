@@ -85,3 +85,36 @@ fn slips_are_told_with_the_mend() {
     eventually("nothing was changed by that", PATIENCE, || live.service("shop-web")["word"].is_null());
     live.drain();
 }
+
+#[test]
+fn a_service_is_explained_and_a_url_is_routed() {
+    let world = World::new("explain", ONE);
+    let live = world.up();
+    says(
+        &live,
+        &["route", "http://web.test/orders"],
+        "GET web.test/orders goes to shop-web, which is asleep",
+    );
+    says(&live, &["route", "nobody.test"], "goes nowhere: no service is for it");
+    says(&live, &["route", "x.test/", "-H", "Host: watched.test"], "goes to watched");
+    let (_, out, _) = told(&live, &["route", "http://web.test/", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["service"], "shop-web");
+    let (code, _, err) = told(&live, &["route", "http://web.test/", "-H", "odd"]);
+    assert_eq!((code, err.as_str()), (Some(1), "forerun: a header is no header; write one as Name: value\n"));
+    live.serves("web.test");
+    live.ready("shop-web", 1);
+    let (_, out, _) = told(&live, &["explain", "shop-web"]);
+    for part in ["shop-web (process, act): 1 wanted, 1 ready", "woke it ", "start   takes "] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let instance = live.service("shop-web")["each"][0]["instance"].as_str().unwrap().to_owned();
+    says(&live, &["explain", &instance], &format!("{instance} is an instance of shop-web"));
+    let (_, out, _) = told(&live, &["explain", "watched", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["service"]["mode"], "observe");
+    let (code, _, err) = told(&live, &["explain", "web"]);
+    assert_eq!(
+        (code, err.as_str()),
+        (Some(1), "forerun: no service or instance is called `web`; did you mean `shop-web`?\n")
+    );
+    live.drain();
+}
