@@ -3,7 +3,7 @@
 use crate::world::{Live, PATIENCE, World, eventually, forerun};
 use serde_json::Value;
 
-const ONE: &str = "[service.shop-web]\ncommand = [FIXTURE]\nroute = \"web.test\"\nmax = 4\nresources = { memory = \"64MB\" }\n\
+const ONE: &str = "[service.shop-web]\ncommand = [FIXTURE]\nroute = \"web.test\"\nmax = 1\nresources = { memory = \"64MB\" }\n\
                    [service.watched]\ncommand = [FIXTURE]\nroute = \"watched.test\"\nmode = \"observe\"\n";
 
 /// Runs a command against a running Forerun; gives its code, output and error.
