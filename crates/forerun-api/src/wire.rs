@@ -121,6 +121,26 @@ pub struct ServiceStatus {
     /// Found by its labels, and not in the file.
     #[serde(default)]
     pub found: bool,
+    /// Keys that it has instances for, or had lately; what they have counts in above.
+    #[serde(default)]
+    pub keys: Vec<KeyStatus>,
+}
+
+/// A service's instances of one key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KeyStatus {
+    pub key: String,
+    /// Instances that the plan wants, busy ones included.
+    pub wanted: u32,
+    pub instances: Instances,
+    /// Requests at instances.
+    pub in_flight: u32,
+    /// Requests that are held.
+    pub waiting: u32,
+    /// Bytes that its instances use, as last seen.
+    pub memory_bytes: u64,
+    /// Why the plan wants what it wants, in one sentence.
+    pub reason: String,
 }
 
 /// One instance.

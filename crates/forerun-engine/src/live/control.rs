@@ -108,7 +108,10 @@ pub(super) fn mode_name(mode: Mode) -> &'static str {
 pub(super) fn in_its_terms(core: &Core<AnyPolicy>, event: Event) -> Event {
     match event {
         Event::Service(spec) => {
-            let known = core.specs().find(|known| known.name == spec.name).map(|known| known.id);
+            let known = core
+                .specs()
+                .find(|known| known.variant.is_none() && known.name == spec.name)
+                .map(|known| known.id);
             let id: ServiceId = known.unwrap_or_else(|| core.next_service());
             Event::Service(Arc::new(ServiceSpec { id, ..(*spec).clone() }))
         }

@@ -2,7 +2,7 @@
 
 use super::control::{mode_name, mode_word, word};
 use super::publish::View;
-use forerun_api::{Down, Instance, Instances, NextChange, ServiceStatus, Waits, Woken};
+use forerun_api::{Down, Instance, Instances, KeyStatus, NextChange, ServiceStatus, Waits, Woken};
 use forerun_core::{InstanceState, ServiceStatus as CoreStatus, WakeBy};
 use forerun_router::ServiceStats;
 use forerun_types::{ServiceId, ServiceSpec, Span, Time};
@@ -16,22 +16,13 @@ pub(super) fn service(
     spec: &ServiceSpec,
     stats: Option<&ServiceStats>,
 ) -> ServiceStatus {
-    let reason = match &s.failing {
-        Some(why) => format!("failing: {}", why.lines().next().unwrap_or_default()),
-        None => s.reason.clone(),
-    };
     let next_stop =
         s.next_stop.map(|at| NextChange { at: at.as_secs_f64(), wanted: s.wanted.saturating_sub(1) });
     ServiceStatus {
         name: s.name.clone(),
         mode: mode_name(s.mode).to_owned(),
         wanted: s.wanted,
-        instances: Instances {
-            starting: count(s, InstanceState::Starting),
-            ready: count(s, InstanceState::Ready),
-            draining: count(s, InstanceState::Draining) + count(s, InstanceState::Stopping),
-            paused: count(s, InstanceState::Paused),
-        },
+        instances: instances(s),
         // The router knows these first.
         in_flight: stats.map_or(s.in_flight, |x| x.in_flight),
         waiting: stats.map_or(s.waiting, |x| x.held),
@@ -39,7 +30,7 @@ pub(super) fn service(
         cold_starts: stats.map_or(0, |x| x.cold_starts),
         wait_seconds: stats.and_then(waits),
         memory_bytes: s.instances.iter().map(|i| i.memory_bytes).sum(),
-        reason,
+        reason: reason(s),
         next_change: next_stop,
         backend: spec.backend.clone(),
         each: s.instances.iter().map(instance).collect(),
@@ -60,6 +51,35 @@ pub(super) fn service(
         max: spec.max,
         keep_at_least_seconds: spec.keep_at_least.as_secs_f64(),
         found: spec.found,
+        keys: view.keys.get(&s.service).into_iter().flatten().map(key).collect(),
+    }
+}
+
+fn key(s: &CoreStatus) -> KeyStatus {
+    KeyStatus {
+        key: s.variant.as_ref().map_or_else(String::new, |variant| variant.key.clone()),
+        wanted: s.wanted,
+        instances: instances(s),
+        in_flight: s.in_flight,
+        waiting: s.waiting,
+        memory_bytes: s.instances.iter().map(|i| i.memory_bytes).sum(),
+        reason: reason(s),
+    }
+}
+
+fn reason(s: &CoreStatus) -> String {
+    match &s.failing {
+        Some(why) => format!("failing: {}", why.lines().next().unwrap_or_default()),
+        None => s.reason.clone(),
+    }
+}
+
+fn instances(s: &CoreStatus) -> Instances {
+    Instances {
+        starting: count(s, InstanceState::Starting),
+        ready: count(s, InstanceState::Ready),
+        draining: count(s, InstanceState::Draining) + count(s, InstanceState::Stopping),
+        paused: count(s, InstanceState::Paused),
     }
 }
 

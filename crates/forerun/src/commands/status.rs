@@ -4,7 +4,7 @@ use crate::ask::Asked;
 use crate::cli::StatusArgs;
 use crate::failure::Failure;
 use crate::terminal::{self, bytes};
-use forerun_api::{ServiceStatus, Status};
+use forerun_api::{Instances, KeyStatus, ServiceStatus, Status};
 use std::io::Write;
 
 pub(crate) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -63,6 +63,11 @@ fn table(status: &Status) -> String {
     let mut table = terminal::table(headers);
     for service in &status.services {
         table.add_row(row(service, status.at));
+        // Keys that have nothing now are in `--json`.
+        let some = |k: &&KeyStatus| k.wanted + k.waiting > 0 || k.instances != Instances::default();
+        for key in service.keys.iter().filter(some) {
+            table.add_row(key_row(key));
+        }
     }
     text += "\n";
     text += &terminal::lines(&table);
@@ -130,6 +135,29 @@ fn row(service: &ServiceStatus, now: f64) -> Vec<String> {
         bytes(service.memory_bytes),
         next,
         why(service, now),
+    ]
+}
+
+/// The part of a service's line that one key has.
+fn key_row(key: &KeyStatus) -> Vec<String> {
+    let none = || "-".to_owned();
+    vec![
+        format!("  @{}", key.key),
+        none(),
+        key.wanted.to_string(),
+        key.instances.ready.to_string(),
+        key.instances.paused.to_string(),
+        key.instances.starting.to_string(),
+        key.instances.draining.to_string(),
+        key.in_flight.to_string(),
+        key.waiting.to_string(),
+        none(),
+        none(),
+        none(),
+        none(),
+        bytes(key.memory_bytes),
+        none(),
+        key.reason.clone(),
     ]
 }
 

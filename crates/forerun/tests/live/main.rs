@@ -14,6 +14,7 @@ mod first;
 mod fronts;
 mod http;
 mod journal;
+mod keys;
 mod kill;
 mod starts;
 mod websocket;
