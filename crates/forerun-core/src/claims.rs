@@ -93,7 +93,8 @@ impl<P: Policy> Core<P> {
             return false;
         }
         let Some(s) = self.get(parent) else { return false };
-        let free = |i: &Instance| i.state == State::Ready && i.requests() == 0;
+        // What is the user's own is nobody's to change.
+        let free = |i: &Instance| i.state == State::Ready && i.requests() == 0 && !i.own;
         let free = |i: &&InstanceId| self.families.untouched.contains(*i) && self.is(**i, free);
         let Some(instance) = s.instances.iter().find(free).copied() else { return false };
         let (now, nobody) = (self.now, self.routers.is_empty());

@@ -270,6 +270,16 @@ fn keys_that_are_listed_are_there_at_once_and_others_never() {
 }
 
 #[test]
+fn the_users_own_never_becomes_a_keys() {
+    let mut world = with_a_pool();
+    world.tell(Event::IsOwn { instance: InstanceId(1) });
+    let red = world.see("red").unwrap();
+    world.request(red);
+    assert_eq!(world.count("start shop@red"), 1, "it is started, and not made of the user's own");
+    assert_eq!(world.accesses(SHOP), [Access::Unclaimed]);
+}
+
+#[test]
 fn an_unused_generic_instance_becomes_the_keys_and_is_replaced() {
     let mut world = with_a_pool();
     let red = world.see("red").unwrap();
