@@ -105,7 +105,11 @@ impl Checks {
             }
             Event::ShutDown => self.closing = true,
             Event::Service(spec) => {
-                self.services.insert(spec.id, Arc::clone(spec));
+                let known = self.services.insert(spec.id, Arc::clone(spec)).is_some();
+                // One that went with its last instance comes back with nothing: no router tells of it in between.
+                if !known && self.orders.instances().all(|i| i.spec.id != spec.id) {
+                    self.told.retain(|key, _| key.1 != spec.id);
+                }
                 self.short_since.remove(&spec.id);
                 self.starved_since.remove(&spec.id);
             }
