@@ -47,6 +47,21 @@ pub(crate) fn run(context: &Context) -> Count {
     count
 }
 
+/// Every request of an act was served on each of its sides.
+fn demo_act(act: &Value, sides: usize) -> Result<(), String> {
+    let name = &act["act"];
+    let requests = act["traffic"]["requests"].as_u64().filter(|n| *n > 0).ok_or("an act had no requests")?;
+    let runs: Vec<&Value> = cargo::array(&act["runs"]).collect();
+    for side in &runs {
+        let (policy, served) = (&side["policy"], &side["requests"]);
+        if *served != requests || side["instances_started"] == 0 {
+            return Err(format!("{name}, {policy} served {served} of {requests} requests: {side}"));
+        }
+        println!("demo: {name}, {policy}: {} cold starts, {requests} requests", side["cold_starts"]);
+    }
+    if runs.len() == sides { Ok(()) } else { Err(format!("{name} had {} sides", runs.len())) }
+}
+
 /// A short race over containers: every request is served on both sides, and nothing is left in the engine.
 fn demo(daemon: &Daemon) -> Result<(), String> {
     let forerun = process::built("debug", "forerun")?;
@@ -57,18 +72,12 @@ fn demo(daemon: &Daemon) -> Result<(), String> {
         return Err(ran.trouble.unwrap_or_else(|| "it failed, see above".to_owned()));
     }
     let printed: Value = serde_json::from_str(&ran.text).map_err(|e| format!("--json is no JSON: {e}"))?;
-    let act = &printed["acts"][0];
-    let requests = act["traffic"]["requests"].as_u64().filter(|n| *n > 0).ok_or("it had no requests")?;
-    let sides: Vec<&Value> = cargo::array(&act["runs"]).collect();
-    for side in &sides {
-        let (policy, served) = (&side["policy"], &side["requests"]);
-        if *served != requests || side["instances_started"] == 0 {
-            return Err(format!("{policy} served {served} of {requests} requests: {side}"));
-        }
-        println!("demo: {policy}: {} cold starts, {requests} requests", side["cold_starts"]);
+    let acts: Vec<&Value> = cargo::array(&printed["acts"]).collect();
+    if acts.len() != 2 {
+        return Err(format!("it had {} acts", acts.len()));
     }
-    if sides.len() != 2 {
-        return Err(format!("it had {} sides", sides.len()));
+    for (act, sides) in acts.into_iter().zip([2, 3]) {
+        demo_act(act, sides)?;
     }
     for (what, args) in [("containers", &["ps", "-aq"][..]), ("images", &["images", "-q", "forerun-demo"])] {
         let left = run::quiet(daemon.docker().args(args), DEMO_LIMIT);

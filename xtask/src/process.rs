@@ -81,6 +81,7 @@ fn demo(forerun: &PathBuf) -> Result<(), String> {
 }
 
 fn demo_problems(printed: &Value) -> Result<(), String> {
+    users_problems(printed)?;
     let act = array(&printed["acts"]).find(|a| a["act"] == "services").ok_or("there is no act `services`")?;
     let number = |path: &str| act.pointer(path).and_then(Value::as_f64).ok_or_else(|| format!("no {path}"));
     let side = |name: &str| {
@@ -108,6 +109,25 @@ fn demo_problems(printed: &Value) -> Result<(), String> {
     }
     // "At no more than its memory", with a hundredth for what two runs of processes differ by.
     if memory > 1.01 { Err(format!("the memory ratio is {memory}, above 1")) } else { Ok(()) }
+}
+
+/// The act of users says what came out, win or lose: it has to have been played, by users, on all three sides.
+fn users_problems(printed: &Value) -> Result<(), String> {
+    let act = array(&printed["acts"]).find(|a| a["act"] == "users").ok_or("there is no act `users`")?;
+    let requests = act["traffic"]["requests"].as_u64().unwrap_or(0);
+    if act["traffic"]["users"].as_u64().unwrap_or(0) < 100 {
+        return Err(format!("the act `users` had not its users: {}", act["traffic"]));
+    }
+    let runs: Vec<&Value> = array(&act["runs"]).collect();
+    for name in ["keep-alive=", "forerun-no-users", "forerun"] {
+        let run = runs.iter().find(|r| r["policy"].as_str().is_some_and(|p| p.starts_with(name)));
+        let run = run.ok_or_else(|| format!("act `users`: no run of {name}"))?;
+        if run["requests"] != requests || run["instances_started"].as_u64().unwrap_or(0) == 0 {
+            return Err(format!("act `users`: {name} served {} of {requests} requests", run["requests"]));
+        }
+        println!("demo, users: {}: {} cold starts of {requests}", run["policy"], run["cold_starts"]);
+    }
+    Ok(())
 }
 
 /// A small HTTP server for Forerun to start in tests: answers every request with its process id, on `PORT`.
@@ -148,8 +168,13 @@ mod tests {
 
     #[test]
     fn demo_must_win_and_have_measured() {
+        let users = |served: u64| {
+            let run = |policy| json!({ "policy": policy, "requests": served, "cold_starts": 9, "instances_started": 9 });
+            let runs = ["keep-alive=60s", "forerun-no-users", "forerun"].map(run);
+            json!({ "act": "users", "traffic": { "requests": 500, "users": 200 }, "runs": runs })
+        };
         let document = |requests: u64, fixed: u64, ours: u64, memory: f64| {
-            json!({ "acts": [{
+            json!({ "acts": [users(500), {
                 "act": "services",
                 "traffic": { "requests": 500 },
                 "runs": [
@@ -165,7 +190,9 @@ mod tests {
             (document(500, 29, 1, 1.0), "too few"),
             (document(500, 100, 71, 1.0), "more than 0.7"),
             (document(500, 100, 50, 1.2), "memory ratio is 1.2"),
-            (json!({ "acts": [] }), "no act"),
+            (json!({ "acts": [] }), "no act `users`"),
+            (json!({ "acts": [users(500)] }), "no act `services`"),
+            (json!({ "acts": [users(499)] }), "served 499 of 500"),
         ] {
             match demo_problems(&printed) {
                 Ok(()) => assert!(expect.is_empty(), "{printed}"),

@@ -4,7 +4,8 @@
 //! requests arrive, each lasting 60 c / ceil(c) seconds, at instants drawn evenly from the minute by a fixed seed.
 
 use crate::DemoError;
-use crate::manifest::Services;
+use crate::manifest::Rules;
+use crate::script::App;
 use flate2::read::GzDecoder;
 use forerun_trace::{Trace, TraceEvent};
 use forerun_types::{ActionKey, GroupKey, ServiceId, Span, TenantKey, Time, UserKey};
@@ -18,36 +19,34 @@ const MINUTE_US: u64 = 60_000_000;
 
 /// An application of the trace.
 #[derive(Clone, Debug)]
-pub(crate) struct App {
-    /// The first letters of its hash: enough to tell 47 apart, and a host name.
-    pub(crate) name: String,
-    pub(crate) memory_bytes: u64,
+pub(crate) struct Recorded {
+    /// Named by the first letters of its hash: enough to tell 47 apart.
+    pub(crate) app: App,
     concurrency: Vec<f64>,
 }
 
 /// # Errors
 /// Embedded data that cannot be read, which a test rules out.
-pub(crate) fn apps() -> Result<Vec<App>, DemoError> {
+pub(crate) fn apps() -> Result<Vec<Recorded>, DemoError> {
     let mut text = String::new();
     GzDecoder::new(DATA).read_to_string(&mut text).map_err(|e| DemoError::Data(e.to_string()))?;
     text.lines().skip(1).map(|line| app(line).ok_or_else(|| DemoError::Data(line.to_owned()))).collect()
 }
 
-fn app(line: &str) -> Option<App> {
+fn app(line: &str) -> Option<Recorded> {
     let mut cells = line.split(',');
     let name = cells.next()?.get(..8)?.to_owned();
     let memory_mb: f64 = cells.next()?.parse().ok()?;
     let concurrency = cells.map(|c| if c.is_empty() { Some(0.0) } else { c.parse().ok() });
-    Some(App {
-        name,
-        memory_bytes: (memory_mb * 1e6) as u64,
+    Some(Recorded {
+        app: App { name, memory_bytes: (memory_mb * 1e6) as u64 },
         concurrency: concurrency.collect::<Option<_>>()?,
     })
 }
 
 /// Requests of these minutes at playing speed, in order of time; second 0 is the beginning of the first minute.
 /// The same minute gives the same requests, whatever range it is asked in.
-pub(crate) fn requests(apps: &[App], minutes: Range<usize>, act: &Services) -> Trace {
+pub(crate) fn requests(apps: &[Recorded], minutes: Range<usize>, act: &Rules) -> Trace {
     let mut events = Vec::new();
     for (id, app) in apps.iter().enumerate() {
         for minute in minutes.clone() {
@@ -68,13 +67,13 @@ pub(crate) fn requests(apps: &[App], minutes: Range<usize>, act: &Services) -> T
                     group: GroupKey(0),
                     action: ActionKey(0),
                     duration: Some(act.played(lasting)),
-                    memory_bytes: Some(app.memory_bytes),
+                    memory_bytes: Some(app.app.memory_bytes),
                 });
             }
         }
     }
     events.sort_by_key(|e| (e.at, e.service));
-    Trace { services: apps.iter().map(|a| a.name.clone()).collect(), events, ..Trace::default() }
+    Trace { services: apps.iter().map(|a| a.app.name.clone()).collect(), events, ..Trace::default() }
 }
 
 /// One draw for each (seed, app, minute, number): SplitMix64's finaliser over their mix.
@@ -98,14 +97,14 @@ mod tests {
     fn the_embedded_day_is_whole() {
         let apps = apps().unwrap();
         assert_eq!(apps.len(), 47);
-        assert!(apps.iter().all(|a| a.concurrency.len() == 1_440 && a.memory_bytes > 10_000_000));
-        let names: std::collections::BTreeSet<&str> = apps.iter().map(|a| a.name.as_str()).collect();
+        assert!(apps.iter().all(|a| a.concurrency.len() == 1_440 && a.app.memory_bytes > 10_000_000));
+        let names: std::collections::BTreeSet<&str> = apps.iter().map(|a| a.app.name.as_str()).collect();
         assert_eq!(names.len(), 47);
     }
 
     #[test]
     fn requests_carry_the_recorded_load_and_do_not_depend_on_the_range() {
-        let (apps, act) = (apps().unwrap(), Services::load(RunsOn::Processes).unwrap());
+        let (apps, act) = (apps().unwrap(), Rules::load("services", RunsOn::Processes).unwrap());
         let whole = requests(&apps, 0..1_440, &act);
         let busy: u64 = whole.events.iter().map(|e| e.duration.unwrap().0 * act.speedup).sum();
         let told: f64 = apps.iter().flat_map(|a| &a.concurrency).filter(|c| **c >= CONCURRENCY_LEAST).sum();

@@ -1,7 +1,7 @@
 //! Before the race: the lab plays the part to learn from, in virtual time.
 
 use crate::DemoError;
-use crate::manifest::Services;
+use crate::manifest::Rules;
 use forerun_core::{AnyPolicy, Core};
 use forerun_lab::{Options, PolicyName, Requests, World, learn, replay_requests};
 use forerun_trace::Trace;
@@ -20,9 +20,9 @@ pub(crate) struct Learned {
 }
 
 /// The lab's world at playing speed. Prices of memory and of cold starts shrink alike.
-pub(crate) fn options(act: &Services) -> Options {
+pub(crate) fn options(act: &Rules) -> Options {
     Options {
-        world: World { start: act.start, per_instance: 1, ..World::default() },
+        world: World { start: act.start, per_instance: act.concurrency, ..World::default() },
         cold_start_gbs: act.cold_start_gbs / act.speedup as f64,
         ..Options::default()
     }
@@ -30,7 +30,7 @@ pub(crate) fn options(act: &Services) -> Options {
 
 /// Chooses the baseline: the shortest keep-alive of the manifest that may use at least the memory that Forerun used.
 /// Longer ones have fewer cold starts, so this is the best at that memory, rounded in its favour.
-pub(crate) fn baseline(trace: &Trace, act: &Services) -> Result<Learned, DemoError> {
+pub(crate) fn baseline(trace: &Trace, act: &Rules) -> Result<Learned, DemoError> {
     let options = options(act);
     let score = |policy, name: &str| {
         replay_requests(policy, name, trace, &options, &mut |_| {}).map(|o| o.scores).map_err(DemoError::Lab)
@@ -45,8 +45,7 @@ pub(crate) fn baseline(trace: &Trace, act: &Services) -> Result<Learned, DemoErr
             break;
         }
     }
-    let (keep_alive, scores) =
-        last.ok_or_else(|| DemoError::Manifest("services.keep_alive_s is empty".to_owned()))?;
+    let (keep_alive, scores) = last.ok_or_else(|| DemoError::Manifest("keep_alive_s is empty".to_owned()))?;
     Ok(Learned {
         keep_alive,
         keep_alive_gbs: scores.memory_gb_seconds.total,
@@ -59,13 +58,13 @@ pub(crate) fn baseline(trace: &Trace, act: &Services) -> Result<Learned, DemoErr
 /// The core of a policy after the part to learn from, which ends at `ends_at` of the real clock.
 pub(crate) fn core(
     policy: AnyPolicy,
-    trace: &Trace,
+    trace: Trace,
     length: Span,
     ends_at: Time,
-    act: &Services,
+    act: &Rules,
 ) -> Result<Core<AnyPolicy>, DemoError> {
     let origin_us = i64::try_from(ends_at.minus(length).0).unwrap_or(i64::MAX);
-    let trace = Trace { origin_us, ..trace.clone() };
+    let trace = Trace { origin_us, ..trace };
     let options = Options { until: Some(Time(length.0)), ..options(act) };
     let requests = Requests::new(&trace, &options).map_err(DemoError::Lab)?;
     learn(policy, &requests, &options).map_err(DemoError::Lab)

@@ -1,18 +1,18 @@
-//! The race: the same arrivals go to two routers at once, over real child processes.
+//! The race: the same arrivals go to a router of each policy at once, over real instances.
 
-use crate::DemoError;
-use crate::arrivals::App;
 use crate::instances::Instances;
-use crate::manifest::Services;
+use crate::manifest::Rules;
+use crate::script::Script;
+use crate::{DemoError, learn};
 use forerun_backends::Sink;
-use forerun_core::{AnyPolicy, Core};
+use forerun_core::AnyPolicy;
 use forerun_engine::ServiceTotals;
 use forerun_engine::live::{Engine, Settings};
-use forerun_router::{Listen, RouterLimits};
-use forerun_trace::Trace;
+use forerun_router::{Listen, RouterLimits, action_of, user_of};
+use forerun_trace::{Trace, TraceEvent};
 use forerun_types::{
     Event, HoldLimits, Readiness, Resources, RouteRule, ServiceId, ServiceSpec, SiteId, SiteSpec, SlaClass,
-    Span, UserFrom,
+    Span, Time, UserFrom, UserKey,
 };
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -20,7 +20,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +33,12 @@ use tokio::task::JoinSet;
 /// How long after the last arrival answers are waited for.
 const LAST_ANSWERS: Duration = Duration::from_secs(20);
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+const LEARNING_BYTES_MAX: u64 = 64 << 20;
+/// Tells a request's user.
+const USER_HEADER: &str = "x-user";
+/// The one action that the fixture has for all.
+const ACTION: &str = "GET /sleep";
+const TENANT: &str = "default";
 
 /// A policy and the engine that runs it.
 pub(crate) struct Side {
@@ -74,12 +83,47 @@ pub(crate) struct Tally {
     pub(crate) totals: ServiceTotals,
 }
 
-/// A folder that goes when its side goes.
-struct Folder(PathBuf);
+/// A state folder that goes when its side goes.
+struct Folder {
+    path: PathBuf,
+    /// What its router keys users with.
+    secret: [u8; 32],
+}
+
+impl Folder {
+    /// With a secret that is known beforehand, so that what is learned of a user is found again under the router's key.
+    fn make(name: &str) -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(name);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        let mut secret = [0; 32];
+        File::open("/dev/urandom")?.read_exact(&mut secret)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("secret"))?;
+        file.write_all(&secret)?;
+        Ok(Self { path, secret })
+    }
+
+    /// A user of a recording as the router will report them.
+    fn user(&self, recorded: UserKey) -> UserKey {
+        if recorded == UserKey::NOBODY {
+            return recorded;
+        }
+        user_of(&self.secret, TENANT, identity(recorded).as_bytes())
+    }
+}
+
+/// What a request of this user says in its header.
+fn identity(user: UserKey) -> String {
+    format!("{:016x}", user.0)
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
@@ -92,23 +136,30 @@ impl Seen {
 }
 
 impl Side {
-    /// A router, an engine and a backend of its own.
+    /// A router, an engine and a backend of its own, whose core has learned from the script's past, which ends at
+    /// `begins_at`. `keep` is the baseline's time at playing speed.
     pub(crate) async fn start(
         policy: &str,
         keep: Option<Span>,
-        learned: Core<AnyPolicy>,
-        apps: &[App],
-        act: &Services,
+        begins_at: Time,
+        script: &Script,
         instances: &Arc<Instances>,
     ) -> Result<Self, DemoError> {
+        let act = &script.rules;
+        let keep = if policy == "keep-alive" { keep } else { None };
         let shown = keep.map_or_else(|| policy.to_owned(), |k| format!("{policy}={}", act.recorded(k)));
-        let folder =
-            Folder(std::env::temp_dir().join(format!("forerun-demo-{}-{policy}", std::process::id())));
+        let folder = Folder::make(&format!("forerun-demo-{}-{}-{policy}", std::process::id(), script.act))?;
+        let decides = AnyPolicy::named(policy, keep, LEARNING_BYTES_MAX)
+            .ok_or_else(|| DemoError::Manifest(format!("no policy {policy}")))?;
+        let action = action_of(ACTION);
+        let reported = |e: &TraceEvent| TraceEvent { user: folder.user(e.user), action, ..*e };
+        let past = Trace { events: script.past.events.iter().map(reported).collect(), ..script.past.clone() };
+        let learned = learn::core(decides, past, script.past_length(), begins_at, act)?;
         let settings = Settings {
             policy: policy.to_owned(),
             keep,
-            learning_bytes_max: 64 << 20,
-            services: specs(apps, act, instances),
+            learning_bytes_max: LEARNING_BYTES_MAX,
+            services: specs(script, instances),
             site: SiteSpec {
                 id: SiteId(0),
                 name: "here".to_owned(),
@@ -118,7 +169,7 @@ impl Side {
             offset_seconds: Arc::new(|_, _| 0),
             keep_found: false,
             core_milli_gb: None,
-            state_folder: folder.0.clone(),
+            state_folder: folder.path.clone(),
             flush_interval: Span::from_secs(1),
             journal_bytes_max: JOURNAL_BYTES_MAX,
             listen: Listen::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
@@ -170,11 +221,16 @@ impl Side {
         }
     }
 
-    fn send(&self, app: &str, lasting: Span, tasks: &mut JoinSet<()>) {
+    fn send(&self, event: &TraceEvent, tasks: &mut JoinSet<()>) {
+        let lasting = event.duration.unwrap_or_default();
         self.seen.sent.fetch_add(1, Ordering::Relaxed);
         let (client, seen) = (self.client.clone(), Arc::clone(&self.seen));
         let uri = format!("http://{}/sleep?ms={}", self.engine.address(), lasting.as_millis());
-        let request = hyper::Request::get(uri).header("host", app).body(Empty::new());
+        let mut request = hyper::Request::get(uri).header("host", host(event.service));
+        if event.user != UserKey::NOBODY {
+            request = request.header(USER_HEADER, identity(event.user));
+        }
+        let request = request.body(Empty::new());
         tasks.spawn(async move {
             let began = Instant::now();
             let answered = match request {
@@ -213,33 +269,41 @@ async fn answer(client: &Client<HttpConnector, Empty<Bytes>>, request: hyper::Re
     good && response.into_body().collect().await.is_ok()
 }
 
-/// The services as both sides run them.
-fn specs(apps: &[App], act: &Services, instances: &Instances) -> Vec<Arc<ServiceSpec>> {
+/// Requests tell their service by its host.
+fn host(service: ServiceId) -> String {
+    format!("s{}", service.0)
+}
+
+/// The services as all sides run them.
+fn specs(script: &Script, instances: &Instances) -> Vec<Arc<ServiceSpec>> {
+    let act: &Rules = &script.rules;
     let (backend, launch, port) = instances.launch(act.sleep);
-    let spec = |(id, app): (usize, &App)| {
+    let spec = |(id, app): (usize, &crate::script::App)| {
+        let id = ServiceId(id as u32);
         Arc::new(ServiceSpec {
             backend: backend.to_owned(),
             launch: launch.clone(),
             port,
-            route: RouteRule { hosts: vec![app.name.clone()], paths: Vec::new() },
+            route: RouteRule { hosts: vec![host(id)], paths: Vec::new() },
             ready: Readiness::Tcp,
             start_timeout: Span::from_secs(20),
             start_estimate: act.start,
             drain_timeout: Span::from_secs(5),
+            concurrency: act.concurrency,
             resources: Resources { memory_bytes: app.memory_bytes, ..Resources::default() },
             sla: SlaClass {
                 cold_start_milli_gbs: (act.cold_start_gbs * 1e3 / act.speedup as f64) as u64,
                 ..SlaClass::default()
             },
-            user: UserFrom::None,
+            user: UserFrom::Header(USER_HEADER.to_owned()),
             hold: HoldLimits::default(),
-            ..ServiceSpec::named(ServiceId(id as u32), app.name.clone())
+            ..ServiceSpec::named(id, app.name.clone())
         })
     };
-    apps.iter().enumerate().map(spec).collect()
+    script.apps.iter().enumerate().map(spec).collect()
 }
 
-/// Sends every request to both sides at its instant after `begins`, and measures until `length` has passed.
+/// Sends every request to all sides at its instant after `begins`, and measures until `length` has passed.
 /// `watch` is called four times a second with the time that has passed.
 pub(crate) async fn run(
     sides: &[Side],
@@ -261,9 +325,8 @@ pub(crate) async fn run(
         while let Some(event) = trace.events.get(next)
             && begins + Duration::from_micros(event.at.0) <= Instant::now()
         {
-            let app = trace.services.get(event.service.0 as usize).map_or("", String::as_str);
             for side in sides {
-                side.send(app, event.duration.unwrap_or_default(), &mut tasks);
+                side.send(event, &mut tasks);
             }
             next += 1;
         }

@@ -1,8 +1,9 @@
 //! What the race showed, for programs and for people.
 
 use crate::learn::Learned;
-use crate::manifest::Services;
+use crate::manifest::Rules;
 use crate::race::{Tally, gb_seconds, quantile};
+use crate::script::Script;
 use comfy_table::{CellAlignment, Table, presets};
 use forerun_lab::{MemoryScores, Scores, WaitScores};
 use forerun_types::Span;
@@ -44,22 +45,19 @@ pub struct Wins {
     pub memory_ratio: f64,
 }
 
-pub(crate) const SOURCE: &str =
-    "Azure Functions 2019 (CC BY 4.0), 47 applications by minute; Shahrad et al., ATC '20";
-
-/// Puts the two tallies, the baseline's first, side by side.
-pub(crate) fn services(tallies: &[Tally], requests: u64, act: &Services) -> Option<Act> {
-    let [baseline, forerun] = tallies else { return None };
-    let runs: Vec<Scores> = tallies.iter().map(|t| scores(t, act)).collect();
-    let ratio = |of: fn(&Scores) -> f64| of(&runs[1]) / of(&runs[0]);
+/// Puts the tallies, the baseline's first and Forerun's last, side by side.
+pub(crate) fn act(tallies: &[Tally], script: &Script) -> Option<Act> {
+    let [baseline, .., forerun] = tallies else { return None };
+    let runs: Vec<Scores> = tallies.iter().map(|t| scores(t, &script.rules)).collect();
+    let ratio = |of: fn(&Scores) -> f64| of(&runs[runs.len() - 1]) / of(&runs[0]);
     Some(Act {
-        act: "services",
+        act: script.act,
         traffic: Traffic {
-            source: SOURCE,
-            requests,
+            source: script.source,
+            requests: script.future.events.len() as u64,
             services: baseline.services.iter().filter(|s| s.0 > 0).count(),
-            users: 0,
-            speedup: act.speedup,
+            users: script.users(),
+            speedup: script.rules.speedup,
         },
         wins: Wins {
             cold_starts_ratio: ratio(|s| s.cold_starts as f64),
@@ -71,7 +69,7 @@ pub(crate) fn services(tallies: &[Tally], requests: u64, act: &Services) -> Opti
     })
 }
 
-fn scores(tally: &Tally, act: &Services) -> Scores {
+fn scores(tally: &Tally, act: &Rules) -> Scores {
     let requests: u64 = tally.services.iter().map(|s| s.0).sum();
     let cold: u64 = tally.services.iter().map(|s| s.1).sum();
     let gbs = |byte_seconds: f64| byte_seconds / 1e9;
@@ -107,7 +105,7 @@ fn scores(tally: &Tally, act: &Services) -> Scores {
     }
 }
 
-/// 95% interval of the ratio of cold starts, by resampling applications: they, not requests, are independent.
+/// 95% interval of the ratio of cold starts, by resampling services: they, not requests, are independent.
 fn interval(baseline: &[(u64, u64)], forerun: &[(u64, u64)]) -> (f64, f64) {
     let n = baseline.len().min(forerun.len());
     let mut state = 1u64;
@@ -141,26 +139,44 @@ impl Report {
 }
 
 /// How the race was made, to be read before its figures.
-pub(crate) fn preface(act: &Services, learned: &Learned, requests: usize, instances: &str) -> String {
-    let clock = |minute: usize| format!("{:02}:{:02}", minute / 60, minute % 60);
-    let hours = |minutes: (usize, usize)| format!("{}-{}", clock(minutes.0), clock(minutes.1));
+pub(crate) fn preface(script: &Script, learned: &Learned, instances: &str) -> String {
+    let act = &script.rules;
+    let span = |minutes: (usize, usize)| match script.has_clock {
+        true => format!("{}-{}", script.minute(minutes.0), script.minute(minutes.1)),
+        false => format!("minutes {}-{}", minutes.0 + 1, minutes.1),
+    };
+    let users = match script.users() {
+        0 => String::new(),
+        users => format!(" of {users} users"),
+    };
     let recorded = |gbs: f64| gbs * act.speedup as f64 / 3_600.0;
     format!(
         "\
-Traffic   {SOURCE}.
-          Learned from {learn}; raced over {race}: {requests} requests at {speedup}x, {minute}.
-          The trace tells the mean concurrency c of each minute: ceil(c) requests arrive in it, each lasting
-          60 c / ceil(c) seconds, at instants drawn by a fixed seed.
+Traffic   {source}.
+          Learned from {learn}; raced over {race}: {requests} requests{users} at {speedup}x, {minute}.
+          {how}
 Starts    {instances}; each sleeps {sleep} before it listens, {sleep_recorded} at recorded speed.
-          One request at a time each. An instance counts with the memory that the trace tells of its application.
+          {concurrency} An instance counts with the memory that {memory}.
 Baseline  keep-alive={keep}: of the fixed times, the shortest that may use Forerun's memory on the learning part
           ({keep_gbh:.1} against {forerun_gbh:.1} GB-hours there, {keep_cold} against {forerun_cold} cold starts).
 ",
-        learn = hours(act.learn_minutes),
-        race = hours(act.race_minutes),
+        source = script.source,
+        how = script.how,
+        requests = script.future.events.len(),
+        learn = span(act.learn_minutes),
+        race = span(act.race_minutes),
         speedup = act.speedup,
         sleep = act.sleep,
         sleep_recorded = act.recorded(act.sleep),
+        concurrency = match act.concurrency {
+            0 => "Any number of requests at a time each.".to_owned(),
+            1 => "One request at a time each.".to_owned(),
+            n => format!("{n} requests at a time each."),
+        },
+        memory = match act.untold.memory_bytes {
+            0 => "the trace tells of its application",
+            _ => "is named above",
+        },
         minute = match act.played(Span::from_secs(60)) {
             Span(1_000_000) => "a recorded minute a second".to_owned(),
             played => format!("a recorded minute in {played}"),
@@ -175,16 +191,17 @@ Baseline  keep-alive={keep}: of the fixed times, the shortest that may use Forer
 
 /// The one table at the end.
 pub(crate) fn table(act: &Act) -> String {
-    let [baseline, forerun] = &act.runs[..] else { return String::new() };
+    let [baseline, .., forerun] = &act.runs[..] else { return String::new() };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["", &baseline.policy, &forerun.policy, "forerun / baseline"]);
+    let names = act.runs.iter().map(|r| r.policy.clone());
+    table.set_header([String::new()].into_iter().chain(names).chain(["forerun / baseline".to_owned()]));
     let ms = |seconds: f64| format!("{:.0} ms", seconds * 1e3);
     let gbh = |gbs: f64| format!("{:.2} GB-h", gbs * act.traffic.speedup as f64 / 3_600.0);
     let (low, high) = act.interval;
     let cold = format!("{:.2}  (95%: {low:.2} to {high:.2})", act.wins.cold_starts_ratio);
     let row = |name: &str, of: &dyn Fn(&Scores) -> String, ratio: String| {
-        [name.to_owned(), of(baseline), of(forerun), ratio]
+        [name.to_owned()].into_iter().chain(act.runs.iter().map(of)).chain([ratio]).collect::<Vec<_>>()
     };
     let over = |of: fn(&Scores) -> f64| format!("{:.2}", of(forerun) / of(baseline));
     let wait = |name: &str, of: fn(&Scores) -> f64| row(name, &|s| ms(of(s)), over(of));

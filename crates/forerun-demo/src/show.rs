@@ -20,7 +20,7 @@ impl Screen {
         self.live
     }
 
-    /// `clock` is the recorded time of day; `left` how long the race will go on.
+    /// `clock` is the recorded time; `left` how long the race will go on.
     pub(crate) fn draw(&mut self, clock: &str, left: Span, speedup: u64, sides: &[(&str, Standing)]) {
         if !self.live {
             return;
@@ -30,7 +30,7 @@ impl Screen {
             text.push_str(&format!("\x1b[{}A", self.drawn));
         }
         let mut line = |content: String| text.push_str(&format!("\x1b[2K{content}\n"));
-        line(format!("{clock} of the recorded day, {}s to go", left.0 / 1_000_000));
+        line(format!("{clock} of the recording, {}s to go", left.0 / 1_000_000));
         line(format!(
             "{:<20} {:>9} {:>12} {:>10} {:>14} {:>13}",
             "", "requests", "cold starts", "wait p99", "instances up", "memory GB-h"

@@ -19,6 +19,21 @@ fn first_bits(hash: blake3::Hash) -> u64 {
     u64::from_le_bytes(first).max(1)
 }
 
+/// The key under which a router with this secret reports the user of an identity: what a header, a cookie or an address
+/// says. For those who teach a core beforehand what a router will report later.
+#[must_use]
+pub fn user_of(secret: &[u8; 32], tenant: &str, identity: &[u8]) -> UserKey {
+    let mut hasher = blake3::Hasher::new_keyed(secret);
+    hasher.update(tenant.as_bytes()).update(&[0]).update(identity);
+    UserKey(first_bits(hasher.finalize()))
+}
+
+/// The key under which a router reports an action, by its method and path template.
+#[must_use]
+pub fn action_of(template: &str) -> ActionKey {
+    ActionKey(name_hash(template))
+}
+
 pub(crate) fn tenant_key(tenant: &str) -> TenantKey {
     if tenant == "default" { TenantKey(0) } else { TenantKey(name_hash(tenant)) }
 }
@@ -34,11 +49,7 @@ pub(crate) fn user_key(
     headers: &HeaderMap,
     address: IpAddr,
 ) -> UserKey {
-    let keyed = |identity: &[u8]| {
-        let mut hasher = blake3::Hasher::new_keyed(secret);
-        hasher.update(spec.tenant.as_bytes()).update(&[0]).update(identity);
-        UserKey(first_bits(hasher.finalize()))
-    };
+    let keyed = |identity: &[u8]| user_of(secret, &spec.tenant, identity);
     match &spec.user {
         UserFrom::None => UserKey::NOBODY,
         UserFrom::Address => keyed(address.to_canonical().to_string().as_bytes()),
@@ -76,7 +87,7 @@ impl Naming {
             return (*key, None);
         }
         let text = self.guard.admit(&template);
-        let key = ActionKey(name_hash(&text));
+        let key = action_of(&text);
         if self.keys.len() >= Self::NAMES_MAX {
             self.keys.clear();
         }

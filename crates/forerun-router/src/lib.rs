@@ -47,6 +47,7 @@ mod wakes;
 
 pub use auth::{ForwardUrlError, check_forward_url};
 pub use beside::is_beside;
+pub use identity::{action_of, user_of};
 pub use server::{Router, RouterHandle};
 pub use settings::{Clock, Listen, RouterError, RouterLimits, RouterSettings};
 pub use stats::{Outcome, RouterStats, ServiceStats};

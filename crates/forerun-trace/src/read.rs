@@ -16,6 +16,11 @@ use std::path::PathBuf;
 pub enum Input {
     Path(PathBuf),
     Stdin,
+    /// Bytes at hand, and what to call them.
+    Bytes {
+        name: &'static str,
+        bytes: &'static [u8],
+    },
 }
 
 impl Input {
@@ -29,6 +34,7 @@ impl Input {
         match self {
             Self::Path(path) => path.display().to_string(),
             Self::Stdin => "standard input".to_owned(),
+            Self::Bytes { name, .. } => (*name).to_owned(),
         }
     }
 }
@@ -136,6 +142,9 @@ fn open(input: &Input, options: &ReadOptions) -> Result<(Opened, Format), TraceE
     let mut lines = match input {
         Input::Path(path) => Lines::open(path, options.line_bytes_max)?,
         Input::Stdin => Lines::stdin(options.line_bytes_max)?,
+        Input::Bytes { name, bytes } => {
+            Lines::new((*name).to_owned(), Box::new(*bytes), options.line_bytes_max)?
+        }
     };
     let head = lines.head()?;
     let name = lines.name.clone();

@@ -74,7 +74,10 @@ pub(crate) struct DemoArgs {
     /// What runs the instances
     #[arg(long, value_name = "BACKEND", default_value = "process", value_parser = ["process", "docker"])]
     pub(crate) backend: String,
-    /// Race over so many recorded minutes at most
+    /// Play only this act
+    #[arg(long, value_name = "ACT", value_parser = ["services", "users"])]
+    pub(crate) act: Option<String>,
+    /// Race over so many recorded minutes of each act at most
     #[arg(long, value_name = "N")]
     pub(crate) minutes: Option<usize>,
     /// Print one JSON document

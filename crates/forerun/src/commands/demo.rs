@@ -21,7 +21,7 @@ pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<(), Failure> {
         "docker" => RunsOn::Containers,
         _ => RunsOn::Processes,
     };
-    let options = Options { runs_on, race_minutes_max: args.minutes };
+    let options = Options { runs_on, act: args.act.clone(), race_minutes_max: args.minutes };
     let play = |out| runtime.block_on(played(options, out));
     let report = match args.json {
         true => play(None),
@@ -36,8 +36,9 @@ pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 /// Processes end with this one, however it ends; containers have to be taken away.
 async fn played(options: Options, out: Option<&mut dyn Write>) -> Result<Report, Failure> {
+    let runs_on = options.runs_on;
     let race = forerun_demo::run(options, out);
-    let report = match options.runs_on {
+    let report = match runs_on {
         RunsOn::Processes => race.await,
         RunsOn::Containers => tokio::select! {
             report = race => report,
