@@ -48,6 +48,15 @@ pub(crate) async fn serve(
     result.unwrap_or_else(|fault| fault.into_response(json))
 }
 
+/// Refuses a request with `Content-Length` and `Transfer-Encoding`; hyper ends its connection.
+pub(crate) fn framed_twice(core: &Core, request: Request<Incoming>) -> Response<ReplyBody> {
+    core.totals.malformed.fetch_add(1, Ordering::Relaxed);
+    let json = headers::text(request.headers(), ACCEPT).contains("application/json");
+    let sentence = "content-length and transfer-encoding must not come together";
+    send_off(request);
+    Fault::client(StatusCode::BAD_REQUEST, "bad-request", sentence).into_response(json)
+}
+
 fn send_off(request: Request<Incoming>) {
     let awaits_go = request.headers().contains_key(EXPECT);
     linger(request.into_body(), awaits_go);

@@ -1,9 +1,11 @@
 //! A client's connection, read and written by hyper, and watched by whoever serves its request.
 
+use crate::framing::Framing;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -46,13 +48,16 @@ impl Client {
 /// The connection as hyper uses it. A client that takes nothing for `stall` is given up.
 pub(crate) struct ClientIo {
     stream: Arc<TcpStream>,
+    framing: Framing,
+    /// The number of the request that was framed twice, from 1; 0 for none.
+    twice: Arc<AtomicU64>,
     stall: Duration,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: Arc<TcpStream>, stall: Duration) -> Self {
-        Self { stream, stall, patience: None }
+    pub(crate) fn new(stream: Arc<TcpStream>, twice: Arc<AtomicU64>, stall: Duration) -> Self {
+        Self { stream, framing: Framing::new(), twice, stall, patience: None }
     }
 
     fn poll_writing(
@@ -84,12 +89,24 @@ impl ClientIo {
 }
 
 impl AsyncRead for ClientIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             match self.stream.try_read_buf(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|_| ())),
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(_) => {
+                    let bytes = buf.filled().get(before..).unwrap_or_default();
+                    if let Some(number) = self.framing.read(bytes) {
+                        self.twice.store(number, Ordering::Relaxed);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }

@@ -23,6 +23,7 @@ mod body;
 mod core;
 mod door;
 mod fault;
+mod framing;
 mod headers;
 mod identity;
 mod io;

@@ -53,25 +53,34 @@ fn malformed_requests_are_answered_or_cut_and_never_forwarded() {
 }
 
 #[test]
-fn a_length_beside_chunks_is_dropped_and_the_connection_ends() {
-    // Two framings are a way to smuggle a request: the chunks count, the instance sees no length, and nothing that
-    // follows on the connection is read.
+fn a_length_beside_chunks_is_refused_and_the_connection_ends() {
+    // Two framings are a way to smuggle a request: neither counts, and nothing that follows on the connection is
+    // read; not on the first request of it, and not on a later one.
+    let instance = Instance::saying("reached", Duration::ZERO);
+    let world = World::serving(&instance);
+    let before = "POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     for headers in
         ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 4"]
     {
-        let instance = Instance::answering(|request| {
-            ok(&format!("{:?} {}", request.header("content-length"), request.body.len()))
-        });
-        let world = World::serving(&instance);
-        let mut client = world.client();
-        client.send(&format!(
-            "POST / HTTP/1.1\r\nHost: shop\r\n{headers}\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n"
-        ));
-        assert_eq!(client.reply().expect("answer").text(), "None 3");
-        // Whether it ends by a close or, since something was left unread, by a reset.
-        assert_eq!(client.rest().unwrap_or_default(), b"");
-        assert_eq!(instance.requests(), 1);
+        for first in [0, 1] {
+            let served = instance.requests();
+            let mut client = world.client();
+            for _ in 0..first {
+                client.send(before);
+                assert_eq!(client.reply().expect("an answer").text(), "reached");
+            }
+            client.send(&format!(
+                "POST / HTTP/1.1\r\nHost: shop\r\n{headers}\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n"
+            ));
+            let reply = client.reply().expect("a refusal");
+            assert_eq!(reply.status, 400);
+            assert!(reply.text().contains("must not come together"), "{}", reply.text());
+            // Whether it ends by a close or, since something was left unread, by a reset.
+            assert_eq!(client.rest().unwrap_or_default(), b"");
+            assert_eq!(instance.requests(), served + first);
+        }
     }
+    assert_eq!(world.router.stats().malformed, 4);
 }
 
 #[test]
