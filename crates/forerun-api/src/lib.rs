@@ -8,6 +8,7 @@ mod problem;
 mod server;
 mod wire;
 
+pub use axum::body::Body;
 pub use axum::http;
 pub use control::{ControlError, Order, Told};
 pub use metrics::{InstanceState, Metrics, Outcome};

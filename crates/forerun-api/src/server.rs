@@ -3,7 +3,7 @@
 use crate::Status;
 use crate::control::{self, ControlError, Order, Told};
 use crate::problem::problem;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
@@ -67,7 +67,7 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// An answer that may take a while. Dropped when its client goes away.
-pub type Answer = Pin<Box<dyn Future<Output = axum::http::Response<Bytes>> + Send>>;
+pub type Answer = Pin<Box<dyn Future<Output = axum::http::Response<Body>> + Send>>;
 
 /// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -234,7 +234,7 @@ async fn beside(State(source): State<Arc<dyn Source>>, request: Request) -> Resp
     let path = parts.uri.path().to_owned();
     let asked = axum::http::Request::from_parts(parts, ());
     match peer.and_then(|peer| source.beside(asked, peer)) {
-        Some(answer) => answer.await.map(Body::from),
+        Some(answer) => answer.await,
         // Orders are there, and are sent.
         None if path.starts_with("/v1/services/") => not_allowed(Method::GET).await,
         None => not_found(&path),

@@ -7,6 +7,7 @@
 use crate::auth::{Knock, Told};
 use crate::core::Core;
 use crate::door::{Head, Someone, asleep, knock_at, welcome};
+use crate::events::{self, BesideBody};
 use crate::fault::Fault;
 use crate::headers;
 use crate::io::Client;
@@ -14,6 +15,7 @@ use crate::keys;
 use crate::page::{self, Condition, Form, STATE};
 use crate::proxy::{PAGE_AFTER, PAGE_STAY};
 use crate::query::{param, params};
+use crate::server::Phase;
 use crate::table::{self, Entry};
 use crate::wakes::Visitor;
 use crate::{sablier, snippets};
@@ -26,11 +28,15 @@ use hyper::{Method, Response, StatusCode, Uri};
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// How long a request that is not seen is taken to last. Most end within a second; a page's own follow-ups ask anew.
 const KEEP: Span = Span::from_secs(10);
 /// Where a ready instance listens, for a proxy that can be told.
 const ADDRESS: HeaderName = HeaderName::from_static("forerun-address");
+
+/// Sablier's stream, the one answer that does not end by itself.
+const EVENTS: &str = "/api/events";
 
 /// Whether a path is one of those that are answered here.
 #[must_use]
@@ -41,7 +47,7 @@ pub fn is_beside(path: &str) -> bool {
         matches!(what, Some("health" | "badge.svg" | "wakes"))
     };
     matches!(path, "/v1/wake" | "/v1/page" | "/v1/traefik" | "/v1/caddy" | "/v1/route" | "/health")
-        || matches!(path, "/api/themes" | "/api/dynamic/themes")
+        || matches!(path, "/api/themes" | "/api/dynamic/themes" | EVENTS)
         || path.starts_with("/api/strategies/")
         || path.strip_prefix("/v1/services/").is_some_and(of_service)
 }
@@ -56,29 +62,65 @@ pub(crate) enum Scope {
 }
 
 /// One question. Its body is not read.
-pub(crate) async fn answer(core: Arc<Core>, client: IpAddr, asked: Parts, scope: Scope) -> Response<Bytes> {
+pub(crate) async fn answer(
+    core: Arc<Core>,
+    client: IpAddr,
+    asked: Parts,
+    scope: Scope,
+    phase: watch::Receiver<Phase>,
+) -> Response<BesideBody> {
+    if let Some(refused) = refusal(&asked) {
+        return refused.map(BesideBody::from);
+    }
+    let path = asked.uri.path().trim_end_matches('/').to_owned();
+    if path == EVENTS {
+        return match events::begin(&core, &asked, phase) {
+            Ok(body) => streamed(body),
+            Err(problem) => problem.into_response(&asked).map(BesideBody::from),
+        };
+    }
+    at_path(&core, client, &path, &asked, scope).await.map(BesideBody::from)
+}
+
+/// A proxy in between must pass it on as it comes.
+fn streamed(body: BesideBody) -> Response<BesideBody> {
+    let mut response = page::own(StatusCode::OK, "text/event-stream", Bytes::new()).map(|_| body);
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// Why a question is not answered, if it is not.
+fn refusal(asked: &Parts) -> Option<Response<Bytes>> {
     if asked.method != Method::GET && asked.method != Method::HEAD {
         let sentence = format!("{} is not for this path; use GET", asked.method);
         let fault = Fault::client(StatusCode::METHOD_NOT_ALLOWED, "bad-request", sentence);
         let mut response = fault.into_text(wants_json(&asked.headers));
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+        return Some(response);
     }
-    let path = asked.uri.path().trim_end_matches('/').to_owned();
-    if is_of_a_page(&asked.headers) {
+    is_of_a_page(&asked.headers).then(|| {
         let fault = Fault::client(StatusCode::FORBIDDEN, "bad-request", "this is not for other sites' pages");
-        return fault.into_text(wants_json(&asked.headers));
-    }
-    match path.as_str() {
-        "/v1/wake" => wake(&core, client, &asked).await,
-        "/v1/page" => waiting_page(&core, client, &asked).await,
-        "/v1/traefik" => snippets::traefik(&table::published(&core), &asked),
-        "/v1/caddy" => snippets::caddy(&table::published(&core), &asked),
-        "/v1/route" if scope == Scope::All => route(&core, &asked),
+        fault.into_text(wants_json(&asked.headers))
+    })
+}
+
+async fn at_path(
+    core: &Arc<Core>,
+    client: IpAddr,
+    path: &str,
+    asked: &Parts,
+    scope: Scope,
+) -> Response<Bytes> {
+    match path {
+        "/v1/wake" => wake(core, client, asked).await,
+        "/v1/page" => waiting_page(core, client, asked).await,
+        "/v1/traefik" => snippets::traefik(&table::published(core), asked),
+        "/v1/caddy" => snippets::caddy(&table::published(core), asked),
+        "/v1/route" if scope == Scope::All => route(core, asked),
         "/health" => page::own(StatusCode::OK, "text/plain; charset=utf-8", "OK"),
-        _ => match sablier::answer(&core, client, &path, &asked).await {
+        _ => match sablier::answer(core, client, path, asked).await {
             Some(response) => response,
-            None => of_service(&core, &path, &asked, scope),
+            None => of_service(core, path, asked, scope),
         },
     }
 }
@@ -425,12 +467,17 @@ fn try_route(core: &Core, query: Option<&str>) -> Result<serde_json::Value, Faul
 }
 
 /// Answers a connection of the port that is for proxies.
-pub(crate) async fn serve(core: Arc<Core>, client: Client, asked: Parts) -> Response<Bytes> {
-    let answer = Box::pin(answer(core, client.address, asked, Scope::Proxies));
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    client: Client,
+    asked: Parts,
+    phase: watch::Receiver<Phase>,
+) -> Response<BesideBody> {
+    let answer = Box::pin(answer(core, client.address, asked, Scope::Proxies, phase));
     tokio::select! {
         biased;
         response = answer => response,
         // Nobody reads it.
-        () = client.gone() => Fault::client_gone().into_text(false),
+        () = client.gone() => Fault::client_gone().into_text(false).map(BesideBody::from),
     }
 }

@@ -1,5 +1,6 @@
 //! The bodies that pass through: counted, bounded in how long they stall, never buffered.
 
+use crate::events::BesideBody;
 use crate::io::Client;
 use crate::stats::Outcome;
 use crate::upstream::Lease;
@@ -132,6 +133,7 @@ impl Body for RequestBody {
 pub(crate) enum ReplyBody {
     /// Forerun's own text.
     Own(Option<Bytes>),
+    Beside(BesideBody),
     Forwarded(Box<Forwarded>),
 }
 
@@ -195,6 +197,10 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = match &mut *self {
             ReplyBody::Own(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            ReplyBody::Beside(body) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                return polled.map_err(|never| match never {});
+            }
             ReplyBody::Forwarded(body) => body,
         };
         match Pin::new(&mut body.inner).poll_frame(cx) {
@@ -217,6 +223,7 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             ReplyBody::Own(text) => text.is_none(),
+            ReplyBody::Beside(body) => body.is_end_stream(),
             ReplyBody::Forwarded(body) => body.inner.is_end_stream(),
         }
     }
@@ -224,6 +231,7 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             ReplyBody::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |t| t.len() as u64)),
+            ReplyBody::Beside(body) => body.size_hint(),
             ReplyBody::Forwarded(body) => body.inner.size_hint(),
         }
     }

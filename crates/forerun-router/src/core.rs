@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use forerun_types::{RouterId, SiteId, Time};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub(crate) struct Core {
     pub(crate) id: RouterId,
@@ -27,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) keys: Keys,
     pub(crate) totals: Totals,
     pub(crate) draws: AtomicU64,
+    /// One for each client that follows events.
+    pub(crate) streams: Arc<Semaphore>,
 }
 
 impl Core {

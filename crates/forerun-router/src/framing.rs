@@ -179,9 +179,12 @@ mod tests {
         // A body that looks like a head is none.
         let body = "content-length: 1\r\ntransfer-encoding: x\r\n\r\n";
         let sized = format!("POST / HTTP/1.1\r\ncontent-length:  {}\r\n\r\n{body}", body.len());
-        let chunks =
-            format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{:X};x=y\r\n{body}\r\n", body.len());
-        let (ended, trailers) = (format!("{chunks}0\r\n\r\n"), format!("{chunks}0\r\nContent-Length: 1\r\n\r\n"));
+        let chunks = format!(
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{:X};x=y\r\n{body}\r\n",
+            body.len()
+        );
+        let (ended, trailers) =
+            (format!("{chunks}0\r\n\r\n"), format!("{chunks}0\r\nContent-Length: 1\r\n\r\n"));
         check("", None);
         check(get, None);
         check(twice, Some(1));

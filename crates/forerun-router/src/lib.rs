@@ -22,6 +22,7 @@ mod beside;
 mod body;
 mod core;
 mod door;
+mod events;
 mod fault;
 mod framing;
 mod headers;
@@ -48,6 +49,7 @@ mod wakes;
 
 pub use auth::{ForwardUrlError, check_forward_url};
 pub use beside::is_beside;
+pub use events::BesideBody;
 pub use identity::{action_of, user_of};
 pub use server::{Router, RouterHandle};
 pub use settings::{Clock, Listen, RouterError, RouterLimits, RouterSettings};

@@ -6,6 +6,7 @@
 //! by name and look alike.
 
 use crate::core::Core;
+use crate::fault::Fault;
 use crate::headers;
 use crate::page::{self, Condition, Page, Shown};
 use crate::query::params;
@@ -49,7 +50,7 @@ pub(crate) async fn answer(
 }
 
 /// RFC 7807, with the types and extensions that Sablier documents.
-struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     kind: &'static str,
     title: &'static str,
@@ -58,7 +59,7 @@ struct Problem {
 }
 
 impl Problem {
-    fn validation(detail: impl Into<String>) -> Self {
+    pub(crate) fn validation(detail: impl Into<String>) -> Self {
         let (status, detail) = (StatusCode::BAD_REQUEST, detail.into());
         Self { status, kind: "validation-error", title: "Validation Failed", detail, more: Vec::new() }
     }
@@ -72,6 +73,18 @@ impl Problem {
         Self { status: StatusCode::NOT_FOUND, kind, title, detail, more }
     }
 
+    pub(crate) fn busy(detail: String) -> Self {
+        let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
+        Self { status, kind: "too-many", title, detail, more: Vec::new() }
+    }
+
+    fn wake_rate(fault: &Fault) -> Self {
+        let (status, title) = (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");
+        let seconds = fault.retry_after.map_or(1, |wait| wait.0.div_ceil(1_000_000).max(1));
+        let more = vec![("retryAfter", json!(seconds))];
+        Self { status, kind: "wake-rate", title, detail: fault.sentence.clone(), more }
+    }
+
     /// Sablier's API says nothing of who asks.
     fn guarded(name: &str) -> Self {
         let detail =
@@ -80,7 +93,7 @@ impl Problem {
         Self { status, kind: "instance-not-managed", title, detail, more: vec![("instance", json!(name))] }
     }
 
-    fn into_response(self, asked: &Parts) -> Response<Bytes> {
+    pub(crate) fn into_response(self, asked: &Parts) -> Response<Bytes> {
         let mut json = json!({
             "type": format!("https://sablierapp.dev/#/errors?id={}", self.kind),
             "title": self.title,
@@ -223,14 +236,20 @@ fn of_group(core: &Core, group: &str) -> Result<Vec<Member>, Problem> {
 
 impl Session {
     /// Wants all of it from now on, and notes that somebody does.
-    fn begin(&self, core: &Arc<Core>, client: IpAddr, asked: &Parts) {
+    ///
+    /// # Errors
+    /// The client has woken one of them too often; nothing is wanted then.
+    fn begin(&self, core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<(), Problem> {
         let now = core.now();
         let agent = headers::text(&asked.headers, USER_AGENT);
         let address = headers::client_address(&asked.headers, client, true);
+        let visitor = || Visitor::new(now, address, "session".to_owned(), agent, "sablier");
+        for Member { entry, .. } in &self.members {
+            let let_in = entry.service.let_session_in(&entry.spec, address, visitor, now);
+            let_in.map_err(|fault| Problem::wake_rate(&fault))?;
+        }
         for Member { entry, .. } in &self.members {
             let template = "session".to_owned();
-            let visitor = Visitor::new(now, address, template.clone(), agent, "sablier");
-            entry.service.note_session(visitor, now);
             let (action, name) = entry.service.name_action(template);
             let activity = Activity {
                 at: now,
@@ -244,6 +263,7 @@ impl Session {
             core.batch.activity(Some(activity), action, name);
         }
         self.want(core, now);
+        Ok(())
     }
 
     fn want(&self, core: &Arc<Core>, now: Time) {
@@ -291,9 +311,14 @@ impl Session {
     }
 }
 
+/// What Sablier says of an instance.
+pub(crate) fn instance_of(entry: &Entry) -> Value {
+    instance_json(entry, &entry.shown())
+}
+
 fn entry_json(member: &Member) -> Value {
     let shown = member.entry.shown();
-    let mut entry = json!({ "instance": instance_json(member, &shown) });
+    let mut entry = json!({ "instance": instance_json(&member.entry, &shown) });
     if let Condition::Failing(_) = shown.condition {
         entry["error"] = json!(shown.sentence());
     }
@@ -303,20 +328,26 @@ fn entry_json(member: &Member) -> Value {
     entry
 }
 
-fn instance_json(member: &Member, shown: &Shown) -> Value {
-    let spec = &member.entry.spec;
-    let (status, current) = match &shown.condition {
-        Condition::Ready => ("ready", 1),
-        Condition::Starting { .. } => ("starting", 0),
-        Condition::Asleep => ("stopped", 0),
-        Condition::Failing(_) => ("error", 0),
-    };
+/// Sablier's word.
+pub(crate) fn condition_word(condition: &Condition) -> &'static str {
+    match condition {
+        Condition::Ready => "ready",
+        Condition::Starting { .. } => "starting",
+        Condition::Asleep => "stopped",
+        Condition::Failing(_) => "error",
+    }
+}
+
+fn instance_json(entry: &Entry, shown: &Shown) -> Value {
+    let spec = &entry.spec;
+    let status = condition_word(&shown.condition);
+    let current = u32::from(shown.condition == Condition::Ready);
     let mut instance = json!({
         "name": container(spec).unwrap_or(&spec.name),
         "currentReplicas": current,
         "desiredReplicas": 1,
         "status": status,
-        "groups": [group_of(&member.entry)],
+        "groups": [group_of(entry)],
         "enabled": "true",
     });
     if !matches!(shown.condition, Condition::Ready) {
@@ -336,7 +367,7 @@ async fn blocking(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<Res
     let query = Query::of(asked);
     let timeout = query.duration("timeout", TIMEOUT)?;
     let session = query.session(core)?;
-    session.begin(core, client, asked);
+    session.begin(core, client, asked)?;
     if tokio::time::timeout(timeout.into(), session.ready(core)).await.is_ok() {
         // From when it is there, and not from when it was asked for.
         session.want(core, core.now());
@@ -385,7 +416,7 @@ fn dynamic(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<Response<B
         ));
     }
     let session = query.session(core)?;
-    session.begin(core, client, asked);
+    session.begin(core, client, asked)?;
     let shown: Vec<Shown> = session.members.iter().map(|member| member.entry.shown()).collect();
     let name = query.text("display_name").filter(|name| !name.is_empty());
     let names = || shown.iter().map(|shown| shown.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -397,7 +428,7 @@ fn dynamic(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<Response<B
 
 fn poke(core: &Arc<Core>, client: IpAddr, asked: &Parts) -> Result<Response<Bytes>, Problem> {
     let session = Query::of(asked).session(core)?;
-    session.begin(core, client, asked);
+    session.begin(core, client, asked)?;
     Ok(session.marked(ok_json(&session.json())))
 }
 

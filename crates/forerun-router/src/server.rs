@@ -5,6 +5,7 @@ use crate::beside::{self, Scope};
 use crate::body::ReplyBody;
 use crate::core::Core;
 use crate::door;
+use crate::events::{BesideBody, STREAMS_MAX};
 use crate::io::{Client, ClientIo};
 use crate::keys::Keys;
 use crate::settings::{Listen, RouterError, RouterSettings};
@@ -13,7 +14,6 @@ use crate::table::{self, Publisher, Snapshot};
 use crate::up::Up;
 use crate::wakes::Wakes;
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use forerun_types::{Event, RouteTable, Span};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -70,6 +70,7 @@ impl Router {
             publisher: Mutex::new(Publisher::default()),
             published: Notify::new(),
             keys: Keys::default(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             totals: Totals::default(),
             draws: AtomicU64::new(seed),
         });
@@ -154,8 +155,9 @@ impl RouterHandle {
         &self,
         asked: Request<()>,
         client: IpAddr,
-    ) -> impl Future<Output = Response<Bytes>> + Send + use<> {
-        Box::pin(beside::answer(Arc::clone(&self.core), client, asked.into_parts().0, Scope::All))
+    ) -> impl Future<Output = Response<BesideBody>> + Send + use<> {
+        let (core, asked) = (Arc::clone(&self.core), asked.into_parts().0);
+        Box::pin(beside::answer(core, client, asked, Scope::All, self.phase.subscribe()))
     }
 
     /// Puts a table in use: when this returns, no new request goes to an instance that the table lacks, and held
@@ -291,7 +293,7 @@ async fn connection(core: Arc<Core>, front: Front, client: Client, mut phase: wa
                     Front::Requests => door::serve(core, client, phase, request).await,
                     Front::Beside => {
                         let asked = request.into_parts().0;
-                        beside::serve(core, client, asked).await.map(ReplyBody::own)
+                        beside::serve(core, client, asked, phase).await.map(ReplyBody::Beside)
                     }
                 })
             }

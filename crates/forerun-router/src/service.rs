@@ -165,9 +165,7 @@ impl Service {
             return Ok(!again);
         }
         if wakes {
-            let per_minute = spec.wake.per_minute;
-            let taken = self.door().budget.take(address, per_minute, now);
-            taken.map_err(|wait| Fault::too_many_wakes(&spec.name, per_minute, wait))?;
+            self.take_wake(spec, address, now)?;
         }
         self.note(wakes, visitor(), now);
         Ok(!again)
@@ -183,10 +181,29 @@ impl Service {
         self.noted_at.store(now.0, Ordering::Relaxed);
     }
 
-    /// Notes a visit of somebody for whom no address counts.
-    pub(crate) fn note_session(&self, visitor: Visitor, now: Time) {
+    /// Lets in who asks for a session, and notes it. `address` is the client's, where the proxy names it.
+    ///
+    /// # Errors
+    /// It has woken this service too often.
+    pub(crate) fn let_session_in(
+        &self,
+        spec: &ServiceSpec,
+        address: IpAddr,
+        visitor: impl FnOnce() -> Visitor,
+        now: Time,
+    ) -> Result<(), Fault> {
         let wakes = self.lock().queue.is_asleep();
-        self.note(wakes, visitor, now);
+        if wakes {
+            self.take_wake(spec, address, now)?;
+        }
+        self.note(wakes, visitor(), now);
+        Ok(())
+    }
+
+    fn take_wake(&self, spec: &ServiceSpec, address: IpAddr, now: Time) -> Result<(), Fault> {
+        let per_minute = spec.wake.per_minute;
+        let taken = self.door().budget.take(address, per_minute, now);
+        taken.map_err(|wait| Fault::too_many_wakes(&spec.name, per_minute, wait))
     }
 
     /// Where an instance takes requests of everyone.

@@ -7,7 +7,7 @@ use super::wire;
 use crate::invariants::Rule;
 use forerun_api::http::Request;
 use forerun_api::{
-    Answer, ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
+    Answer, Body, ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
     Outcome as OutcomeLabel, ServiceStatus, SiteStatus, Source, Status, Told,
 };
 use forerun_core::InstanceState;
@@ -262,8 +262,10 @@ impl Source for ApiSource {
     }
 
     fn beside(&self, asked: Request<()>, client: IpAddr) -> Option<Answer> {
-        forerun_router::is_beside(asked.uri().path())
-            .then(|| Box::pin(self.router.beside(asked, client)) as Answer)
+        forerun_router::is_beside(asked.uri().path()).then(|| {
+            let answer = self.router.beside(asked, client);
+            Box::pin(async { answer.await.map(Body::new) }) as Answer
+        })
     }
 
     fn ready(&self) -> Health {

@@ -1,7 +1,7 @@
 //! Sablier's published contract, field by field.
 
 use crate::world::{Instance, Reply, World, entry, eventually, spec};
-use forerun_types::{Container, Event, Launch, ServiceId, ServiceRoute, ServiceSpec};
+use forerun_types::{Container, Event, Launch, ServiceId, ServiceRoute, ServiceSpec, Span};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -239,4 +239,78 @@ fn health_and_themes_are_there() {
     for path in ["/api/themes", "/api/dynamic/themes"] {
         assert_eq!(json(&three.get(path))["themes"][0], "ghost", "{path}");
     }
+}
+
+#[test]
+fn sessions_count_against_the_wakes_of_their_address() {
+    let three = Three::asleep();
+    let strict = spec(|s| {
+        (s.id, s.name) = (ServiceId(9), "strict".to_owned());
+        s.wake.per_minute = 1;
+    });
+    three.world.publish(&[entry(&strict, &[])]);
+    let ask = |strategy: &str, address: &str| {
+        let header = format!("X-Forwarded-For: {address}\r\n");
+        three
+            .world
+            .beside(&format!("/api/strategies/{strategy}?names=strict&session_duration=100ms"), &header)
+    };
+    assert_eq!(ask("poke", "10.9.9.1").status, 200);
+    for strategy in ["poke", "dynamic", "blocking"] {
+        eventually("its session is over", || three.world.router.stats().services[0].held == 0);
+        let reply = ask(strategy, "10.9.9.1");
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (429, Some("application/problem+json")),
+            "{strategy}"
+        );
+        let json = json(&reply);
+        assert_eq!(json["type"], "https://sablierapp.dev/#/errors?id=wake-rate");
+        assert!(json["retryAfter"].as_u64().is_some_and(|s| (1..=60).contains(&s)), "{json}");
+        assert_eq!(three.world.router.stats().services[0].held, 0, "{strategy} wakes nothing");
+    }
+    assert_eq!(ask("poke", "10.9.9.2").status, 200, "another address");
+    // While it is wanted nobody wakes it.
+    assert_eq!(ask("poke", "10.9.9.2").status, 200);
+}
+
+#[test]
+fn events_are_streamed_by_their_types() {
+    let three = Three::asleep();
+    let mut all = three.world.beside_client("/api/events", "");
+    let mut some = three.world.beside_client("/api/events?types=stopped&types=removed", "");
+    for client in [&mut all, &mut some] {
+        let (status, headers) = client.head().expect("a head");
+        assert_eq!(status, 200);
+        let head = format!("{headers:?}").to_lowercase().replace("\", \"", ": ");
+        assert!(head.contains("content-type: text/event-stream"), "{head}");
+        assert!(head.contains("x-accel-buffering: no"), "{head}");
+    }
+    three.ready(&["web"]);
+    let started = all.text_until("\n\n");
+    assert!(
+        started.contains("event:started\ndata:{") && started.contains("\"name\":\"proj-web-1\""),
+        "{started}"
+    );
+    assert!(started.contains("\"status\":\"ready\""), "{started}");
+    three.ready(&[]);
+    for client in [&mut all, &mut some] {
+        let stopped = client.text_until("\n\n");
+        assert!(stopped.contains("event:stopped\n") && !stopped.contains("event:started"), "{stopped}");
+    }
+    three.world.publish(&[]);
+    let removed = some.text_until("proj-db-1");
+    assert!(removed.contains("event:removed\n"), "{removed}");
+    let reply = three.get("/api/events?types=begun");
+    assert_eq!((reply.status, json(&reply)["status"].as_u64()), (400, Some(400)));
+}
+
+#[test]
+fn events_do_not_hold_up_the_end() {
+    let three = Three::asleep();
+    let mut client = three.world.beside_client("/api/events", "");
+    client.head().expect("a head");
+    let since = Instant::now();
+    three.world.runtime.block_on(three.world.router.shutdown(Span::from_secs(20)));
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }

@@ -1,6 +1,6 @@
 //! A router, instances made of threads, and clients that see every byte.
 
-use forerun_router::{Router, RouterHandle, RouterLimits, RouterSettings, UpReceiver, channel};
+use forerun_router::{BesideBody, Router, RouterHandle, RouterLimits, RouterSettings, UpReceiver, channel};
 use forerun_types::{
     Access, Event, Generation, InstanceId, InstanceRoute, RouteTable, RouterId, ServiceId, ServiceRoute,
     ServiceSpec, Span, Time, Unavailable,
@@ -155,7 +155,10 @@ impl World {
     pub(crate) fn at_home(&self, target: &str) -> (u16, String) {
         let asked = hyper::Request::builder().uri(target).body(()).expect("a request");
         let response = self.runtime.block_on(self.router.beside(asked, [127, 0, 0, 1].into()));
-        (response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned())
+        let status = response.status().as_u16();
+        let BesideBody::Text(text) = response.into_body() else { panic!("{target} is a stream") };
+        let text = text.unwrap_or_default();
+        (status, String::from_utf8_lossy(&text).into_owned())
     }
 
     pub(crate) fn waiting(&self, count: u32) {
@@ -444,6 +447,15 @@ impl Client {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest)?;
         Ok(rest)
+    }
+
+    /// What comes until `end` has come.
+    pub(crate) fn text_until(&mut self, end: &str) -> String {
+        let mut text = Vec::new();
+        while !String::from_utf8_lossy(&text).contains(end) {
+            text.extend(self.read(1).expect("more of it"));
+        }
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     pub(crate) fn read(&mut self, bytes: usize) -> io::Result<Vec<u8>> {

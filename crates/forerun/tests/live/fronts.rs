@@ -170,14 +170,11 @@ fn caddy_in_front_and_beside() {
     }
 }
 
-#[test]
-fn a_probe_behind_nginx_finds_a_service_asleep() {
-    if !is_there("nginx", "-v") {
-        return;
-    }
-    let world = World::new("nginx-probe", SERVICES);
+/// What a monitor's probe finds of services that sleep, and that it wakes none of them.
+fn check_probe(name: &str, start: impl FnOnce(&World, &Live) -> Proxy) {
+    let world = World::new(name, SERVICES);
     let live = world.up();
-    let proxy = nginx(&world, &live);
+    let proxy = start(&world, &live);
     for host in ["shop.example", "wiki.example"] {
         let answer = get(proxy.address, host, "/healthz").unwrap();
         assert_eq!((answer.status, answer.header("forerun-state")), (200, Some("asleep")), "{host}");
@@ -194,4 +191,18 @@ fn a_probe_behind_nginx_finds_a_service_asleep() {
     drop(proxy);
     live.drain();
     world.all_gone(GONE_WITHIN);
+}
+
+#[test]
+fn a_probe_behind_nginx_finds_a_service_asleep() {
+    if is_there("nginx", "-v") {
+        check_probe("nginx-probe", nginx);
+    }
+}
+
+#[test]
+fn a_probe_behind_caddy_finds_a_service_asleep() {
+    if is_there("caddy", "version") {
+        check_probe("caddy-probe", caddy);
+    }
 }
