@@ -318,10 +318,14 @@ fn nobody(entry: &Entry) -> Result<Response<Bytes>, Fault> {
     }
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(STATE, HeaderValue::from_static(condition.word()));
-    if let Some(address) = entry.service.address()
-        && let Ok(address) = HeaderValue::from_str(&address.to_string())
-    {
+    let address = entry.service.address().and_then(|a| HeaderValue::from_str(&a.to_string()).ok());
+    // Whoever is told `ready` is told where, too.
+    let word = match condition {
+        Condition::Ready if address.is_none() => "busy",
+        condition => condition.word(),
+    };
+    response.headers_mut().insert(STATE, HeaderValue::from_static(word));
+    if let Some(address) = address {
         response.headers_mut().insert(ADDRESS, address);
     }
     Ok(response)
