@@ -124,6 +124,42 @@ pub struct ServiceStatus {
     /// Keys that it has instances for, or had lately; what they have counts in above.
     #[serde(default)]
     pub keys: Vec<KeyStatus>,
+    /// What its activities take, the most frequent first.
+    #[serde(default)]
+    pub activities: Vec<ActivityCost>,
+    /// What they take together, as often as of late; `null` before the first.
+    #[serde(default)]
+    pub load: Option<Load>,
+}
+
+/// What one activity of an action takes on average.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ActivityCost {
+    /// Method and path template; empty for those that have no name of their own.
+    pub action: String,
+    /// How many came a second, over some ten minutes.
+    pub per_second: f64,
+    /// Seconds of a core.
+    pub cpu_seconds: f64,
+    /// Bytes beyond what an idle instance holds, while it is served.
+    pub memory_bytes: f64,
+    pub network_bytes: f64,
+    pub storage_bytes: f64,
+    /// From the hand-over to the last byte.
+    pub seconds: f64,
+}
+
+/// What activities take of all four resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    pub per_second: f64,
+    pub cpu_cores: f64,
+    /// Beyond what idle instances hold.
+    pub memory_bytes: f64,
+    pub network_bytes_per_second: f64,
+    pub storage_bytes_per_second: f64,
+    /// Activities in flight.
+    pub concurrency: f64,
 }
 
 /// A service's instances of one key.

@@ -8,6 +8,7 @@ use crate::depends::Links;
 use crate::hand::{Told, WakeBy};
 use crate::policy::{LevelValue, Policy};
 use crate::room::Room;
+use crate::usage::{Usage, Window};
 use crate::variants::Families;
 use forerun_types::{
     Action, Activity, Event, Generation, InstanceId, PeriodLoad, Reason, Resources, RouterId, ServiceId,
@@ -145,6 +146,8 @@ pub(crate) struct Instance {
     pub(crate) memory_bytes: u64,
     pub(crate) cpu: Span,
     pub(crate) usage_at: Time,
+    /// What it has served since.
+    pub(crate) window: Window,
     pub(crate) reason: Reason,
     pub(crate) reserved: Resources,
     /// The backend's name for what was adopted; empty for what was started.
@@ -165,6 +168,7 @@ pub(crate) struct Instance {
 pub struct Core<P> {
     pub(crate) policy: P,
     pub(crate) demand: Demand,
+    pub(crate) usage: Usage,
     pub(crate) now: Time,
     pub(crate) services: Vec<Option<Service>>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
@@ -209,6 +213,7 @@ impl<P: Policy> Core<P> {
         Self {
             policy,
             demand: Demand::default(),
+            usage: Usage::default(),
             now: Time::default(),
             services: Vec::new(),
             instances: BTreeMap::new(),
@@ -297,9 +302,7 @@ impl<P: Policy> Core<P> {
             Event::StartFailed { instance, why } => self.start_failed(*instance, why, actions),
             Event::Died { instance, why } => self.died(*instance, why, actions),
             Event::Stopped { instance } => self.stopped(*instance, actions),
-            Event::InstanceUsage { instance, memory_bytes, cpu } => {
-                self.usage(*instance, *memory_bytes, *cpu)
-            }
+            Event::InstanceUsage { instance, memory_bytes, cpu } => self.used(*instance, *memory_bytes, *cpu),
             Event::Quiesced { router, instance, generation } => {
                 self.quiesced(*router, *instance, *generation, actions);
             }
@@ -334,6 +337,7 @@ impl<P: Policy> Core<P> {
             Event::Found { service, handle, was, address, paused } => {
                 self.found(*service, handle, *was, *address, *paused, actions);
             }
+            Event::InstanceTraffic { instance, storage_bytes, .. } => self.moved(*instance, *storage_bytes),
             Event::Paused { instance } => self.paused(*instance, actions),
             Event::Resumed { instance, took } => self.resumed(*instance, *took, actions),
             Event::NotChanged { instance, why } => self.not_changed(*instance, why, actions),
@@ -416,6 +420,12 @@ impl<P: Policy> Core<P> {
     #[must_use]
     pub fn demand(&self) -> &Demand {
         &self.demand
+    }
+
+    /// What activities take.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     pub(crate) fn get(&self, service: ServiceId) -> Option<&Service> {
@@ -628,6 +638,13 @@ impl<P: Policy> Core<P> {
         self.touched = touched;
         for done in &traffic.finished {
             self.demand.finished(done.service, done.duration);
+            // What is served costs the same whoever it is for: a variant's activities are its service's.
+            let service = self.families.parent_of(done.service).unwrap_or(done.service);
+            let window = self.instances.get_mut(&done.instance).map(|i| &mut i.window);
+            self.usage.finished(self.now, service, done, window);
+        }
+        for (action, name) in &traffic.action_names {
+            self.usage.named(*action, name);
         }
         for load in &traffic.instances {
             if let Some(instance) = self.instances.get_mut(&load.instance) {
@@ -776,6 +793,7 @@ impl Instance {
             memory_bytes: 0,
             cpu: Span::ZERO,
             usage_at: born,
+            window: Window::default(),
             reason,
             reserved,
             handle: String::new(),

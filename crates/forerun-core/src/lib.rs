@@ -23,6 +23,7 @@ mod policy;
 pub mod profile;
 mod room;
 mod settle;
+mod usage;
 mod variants;
 mod view;
 
@@ -34,4 +35,5 @@ pub use forerun::Forerun;
 pub use hand::{Wake, WakeBy};
 pub use keep_alive::KeepAlive;
 pub use policy::{Frozen, LevelValue, Policy, View};
+pub use usage::{ActionUsage, Cost, Load, Usage};
 pub use view::{DownStatus, InstanceState, InstanceStatus, ModeWord, ServiceStatus, SiteStatus, Word};

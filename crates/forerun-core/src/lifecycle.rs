@@ -4,6 +4,7 @@ use crate::bounds::clock;
 use crate::canary::Canary;
 use crate::core::{Core, Instance, Service, State, Tally};
 use crate::policy::Policy;
+use crate::usage::Reading;
 use forerun_types::{
     Action, Generation, InstanceId, InstanceRoute, Mode, Reason, RouterId, ServiceId, ServiceRoute, Span,
     StopWhy, Time, Unavailable, WaitNotes,
@@ -139,7 +140,7 @@ impl<P: Policy> Core<P> {
         Some(instance)
     }
 
-    pub(crate) fn usage(&mut self, id: InstanceId, memory_bytes: u64, cpu: Span) {
+    pub(crate) fn used(&mut self, id: InstanceId, memory_bytes: u64, cpu: Span) {
         let now = self.now;
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.memory_bytes = memory_bytes;
@@ -156,6 +157,24 @@ impl<P: Policy> Core<P> {
                 self.demand.idle_cpu(service, used, over);
             }
         }
+        // A reading that holds some of the start tells of the start.
+        let idle_us_per_s = self.demand.idle_cpu_milli(service) * 1_000;
+        let idle_cpu = Span(over.0.saturating_mul(idle_us_per_s) / 1_000_000);
+        let elder = self.families.parent_of(service).unwrap_or(service);
+        if let Some(instance) = self.instances.get_mut(&id) {
+            let reading = Reading { over, cpu: used, idle_cpu, memory_bytes };
+            match since_ready {
+                true => self.usage.read(elder, &mut instance.window, &reading),
+                false => instance.window.restart(),
+            }
+        }
+    }
+
+    /// So many bytes from and to disks since its start.
+    pub(crate) fn moved(&mut self, id: InstanceId, storage_bytes: u64) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let elder = self.families.parent_of(instance.service).unwrap_or(instance.service);
+        self.usage.read_disk(elder, &mut instance.window, storage_bytes);
     }
 
     /// First step of a stop: out of the route table. What never was in it is stopped at once.

@@ -3,9 +3,13 @@
 use crate::core::{Core, Service, State};
 use crate::hand::Wake;
 use crate::policy::Policy;
+use crate::usage::{ActionUsage, Load};
 use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, Span, Time, Variant};
 use serde::Serialize;
 use std::cmp::Ordering;
+
+/// Actions of a service that are told.
+const ACTIONS_SHOWN: usize = 8;
 
 /// What an instance is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -108,6 +112,11 @@ pub struct ServiceStatus {
     pub specialise: Option<Span>,
     /// Whose instances of which key these are.
     pub variant: Option<Variant>,
+    /// What its activities take, the most frequent first; a variant's are its service's.
+    pub actions: Vec<ActionUsage>,
+    /// Activities a second, over some ten minutes, and what they take together.
+    pub rate: f64,
+    pub load: Load,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -144,6 +153,7 @@ impl<P: Policy> Core<P> {
                 _ => None,
             };
             let view = self.demand.view(&s.spec, s.spec.instances_for(s.requests()));
+            let rate = self.usage.rate(self.now, s.spec.id);
             ServiceStatus {
                 service: s.spec.id,
                 name: s.spec.name.clone(),
@@ -174,6 +184,9 @@ impl<P: Policy> Core<P> {
                 resume: self.demand.resume_time(s.spec.id),
                 specialise: self.demand.specialise_time(self.elder(s).spec.id),
                 variant: s.spec.variant.clone(),
+                actions: self.usage.actions(self.now, s.spec.id, ACTIONS_SHOWN),
+                rate,
+                load: self.usage.load(self.now, s.spec.id, rate),
                 failing: (s.failures > 0 && s.tally.ready == 0).then(|| s.last_failure.clone()),
             }
         })

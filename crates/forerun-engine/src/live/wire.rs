@@ -2,8 +2,10 @@
 
 use super::control::{mode_name, mode_word, word};
 use super::publish::View;
-use forerun_api::{Down, Instance, Instances, KeyStatus, NextChange, ServiceStatus, Waits, Woken};
-use forerun_core::{InstanceState, ServiceStatus as CoreStatus, WakeBy};
+use forerun_api::{
+    ActivityCost, Down, Instance, Instances, KeyStatus, Load, NextChange, ServiceStatus, Waits, Woken,
+};
+use forerun_core::{ActionUsage, InstanceState, ServiceStatus as CoreStatus, WakeBy};
 use forerun_router::ServiceStats;
 use forerun_types::{ServiceId, ServiceSpec, Span, Time};
 
@@ -52,6 +54,31 @@ pub(super) fn service(
         keep_at_least_seconds: spec.keep_at_least.as_secs_f64(),
         found: spec.found,
         keys: view.keys.get(&s.service).into_iter().flatten().map(key).collect(),
+        activities: s.actions.iter().map(activity).collect(),
+        load: (!s.actions.is_empty()).then(|| load(s)),
+    }
+}
+
+fn activity(a: &ActionUsage) -> ActivityCost {
+    ActivityCost {
+        action: a.name.clone(),
+        per_second: a.rate,
+        cpu_seconds: a.cost.cpu_us / 1e6,
+        memory_bytes: a.cost.memory_bytes,
+        network_bytes: a.cost.network_bytes,
+        storage_bytes: a.cost.storage_bytes,
+        seconds: a.cost.duration_us / 1e6,
+    }
+}
+
+fn load(s: &CoreStatus) -> Load {
+    Load {
+        per_second: s.rate,
+        cpu_cores: s.load.cpu,
+        memory_bytes: s.load.memory_bytes,
+        network_bytes_per_second: s.load.network_bytes_per_s,
+        storage_bytes_per_second: s.load.storage_bytes_per_s,
+        concurrency: s.load.concurrency,
     }
 }
 

@@ -111,6 +111,7 @@ fn people(s: &ServiceStatus, wakes: &Wakes, now: f64) -> String {
     text +=
         &s.specialise_seconds.map_or_else(String::new, |t| format!(", being given to a key {}", seconds(t)));
     text += "\n";
+    text.extend(takes(s));
     for w in s.wakes.iter().rev() {
         text += &format!("woken   {} by {}\n", ago(w.at), cause(&w.by));
     }
@@ -128,6 +129,22 @@ fn people(s: &ServiceStatus, wakes: &Wakes, now: f64) -> String {
         text += &format!("if one of these is no person, {line} keeps it from waking and from counting\n");
     }
     text
+}
+
+/// What its most frequent activities take.
+fn takes(s: &ServiceStatus) -> impl Iterator<Item = String> {
+    const SHOWN: usize = 4;
+    s.activities.iter().take(SHOWN).map(|a| {
+        let name = if a.action.is_empty() { "each of the others" } else { &a.action };
+        format!(
+            "takes   {name}: {} of a core, {} of memory, {} over the network, {} from and to disks, in {}\n",
+            seconds(a.cpu_seconds),
+            bytes(a.memory_bytes as u64),
+            bytes(a.network_bytes as u64),
+            bytes(a.storage_bytes as u64),
+            seconds(a.seconds)
+        )
+    })
 }
 
 /// When fewer will be up, and what would change that.

@@ -2,6 +2,7 @@
 
 use crate::world::{Live, PATIENCE, World, eventually, forerun};
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 const ONE: &str = "[service.shop-web]\ncommand = [FIXTURE]\nroute = \"web.test\"\nmax = 1\nresources = { memory = \"64MB\" }\n\
                    [service.watched]\ncommand = [FIXTURE]\nroute = \"watched.test\"\nmode = \"observe\"\n";
@@ -116,5 +117,42 @@ fn a_service_is_explained_and_a_url_is_routed() {
         (code, err.as_str()),
         (Some(1), "forerun: no service or instance is called `web`; did you mean `shop-web`?\n")
     );
+    live.drain();
+}
+
+#[test]
+fn what_an_action_takes_is_told_apart() {
+    const PHASE: Duration = Duration::from_millis(1_500);
+    let world = World::new("takes", ONE);
+    let live = world.up();
+    live.serves("web.test");
+    let of = |s: &Value, action: &str, field: &str| {
+        let found = s["activities"].as_array().unwrap().iter().find(|a| a["action"] == action);
+        found.map_or(f64::NAN, |a| a[field].as_f64().unwrap())
+    };
+    // Now more of the one and now more of the other, each for longer than it is between two readings.
+    let mut last = Value::Null;
+    let ends = Instant::now() + PATIENCE * 2;
+    let mut found = false;
+    while !found && Instant::now() < ends {
+        for (often, seldom) in [("/spin?ms=25", "/sleep?ms=25"), ("/sleep?ms=25", "/bytes?n=200000")] {
+            let phase_ends = Instant::now() + PHASE;
+            while Instant::now() < phase_ends {
+                for path in [often, often, often, seldom] {
+                    assert_eq!(live.get("web.test", path).status, 200);
+                }
+            }
+        }
+        last = live.service("shop-web");
+        let (spin, sleep) = (of(&last, "GET /spin", "cpu_seconds"), of(&last, "GET /sleep", "cpu_seconds"));
+        found = (0.015..0.04).contains(&spin)
+            && sleep < 0.4 * spin
+            && of(&last, "GET /sleep", "seconds") >= 0.02
+            && of(&last, "GET /bytes", "network_bytes") >= 200_000.0
+            && last["load"]["cpu_cores"].as_f64().is_some_and(|cores| cores > 0.0);
+    }
+    assert!(found, "{:#}", last["activities"]);
+    let (_, out, _) = told(&live, &["explain", "shop-web"]);
+    assert!(out.contains("takes   GET /bytes: "), "{out}");
     live.drain();
 }
