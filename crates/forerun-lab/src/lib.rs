@@ -16,6 +16,7 @@ mod instances;
 mod minutes;
 mod nominal;
 mod options;
+mod predict;
 mod replay;
 mod requests;
 mod scores;
@@ -26,6 +27,10 @@ pub use decisions::{Decision, write_decisions};
 pub use driven::{Driven, learn};
 pub use error::LabError;
 pub use options::{Capacity, Options, PolicyName, World};
+pub use predict::{
+    FOLDS, FoldScores, PredictError, PredictOut, PredictScores, PredictSplit, WhenScores, mark_scored,
+    predict_folds, predict_steps, predict_windows,
+};
 pub use replay::{Outcome, decide_minutes, decide_requests, replay_minutes, replay_requests, score_requests};
 pub use requests::Requests;
 pub use scores::{MemoryScores, Scores, WaitScores};

@@ -17,6 +17,7 @@ mod minutes;
 mod read;
 mod record;
 mod source;
+mod steps;
 mod time;
 mod trace;
 mod write;
@@ -27,6 +28,9 @@ pub use error::TraceError;
 pub use format::Format;
 pub use read::{Input, ReadOptions, Recorded, read, read_records};
 pub use record::{Record, Sink};
+pub use steps::{
+    ItemIs, Sequences, Step, StepFormat, Steps, guess_steps, read_events, read_sequences, read_steps,
+};
 pub use time::{parse_duration, parse_instant};
 pub use trace::{MinuteApp, MinuteTrace, Offender, ReadReport, Trace, TraceEvent};
 pub use write::{Writer, csv_cell};

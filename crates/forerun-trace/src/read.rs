@@ -30,7 +30,7 @@ impl Input {
         if text == "-" { Self::Stdin } else { Self::Path(text.into()) }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
             Self::Stdin => "standard input".to_owned(),
@@ -138,14 +138,18 @@ struct Opened {
     first_line: Vec<u8>,
 }
 
-fn open(input: &Input, options: &ReadOptions) -> Result<(Opened, Format), TraceError> {
-    let mut lines = match input {
-        Input::Path(path) => Lines::open(path, options.line_bytes_max)?,
-        Input::Stdin => Lines::stdin(options.line_bytes_max)?,
+pub(crate) fn open_lines(input: &Input, options: &ReadOptions) -> Result<Lines, TraceError> {
+    match input {
+        Input::Path(path) => Lines::open(path, options.line_bytes_max),
+        Input::Stdin => Lines::stdin(options.line_bytes_max),
         Input::Bytes { name, bytes } => {
-            Lines::new((*name).to_owned(), Box::new(*bytes), options.line_bytes_max)?
+            Lines::new((*name).to_owned(), Box::new(*bytes), options.line_bytes_max)
         }
-    };
+    }
+}
+
+fn open(input: &Input, options: &ReadOptions) -> Result<(Opened, Format), TraceError> {
+    let mut lines = open_lines(input, options)?;
     let head = lines.head()?;
     let name = lines.name.clone();
     let first = head.split(|&b| b == b'\n').map(<[u8]>::trim_ascii_end).find(|l| !l.is_empty());

@@ -1,5 +1,6 @@
 //! The arguments, raw.
 
+use crate::commands::predict::PredictArgs;
 use crate::failure::Failure;
 use crate::replay::ReplayArgs;
 use clap::error::ErrorKind;
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// What policies would have done on a recorded trace
     Replay(Box<ReplayArgs>),
+    /// Who does what next, and when: predictions on a recorded trace, and how good they are
+    Predict(Box<PredictArgs>),
     /// What a running Forerun does now, service by service
     Status(StatusArgs),
     /// Leave a service as it is now, until it is resumed

@@ -2,7 +2,7 @@
 
 mod journal;
 mod print;
-mod progress;
+pub(crate) mod progress;
 
 use crate::config::Config;
 use crate::failure::Failure;
@@ -208,7 +208,7 @@ fn not_bytes(option: &str, text: &str) -> String {
 }
 
 /// `512MB`, `1.5GB`, `2GiB`, or a number of bytes.
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let factor = match text[end..].to_ascii_lowercase().as_str() {
@@ -313,7 +313,7 @@ fn report(recorded: &Recorded) -> &ReadReport {
     }
 }
 
-fn notes(report: &ReadReport) {
+pub(crate) fn notes(report: &ReadReport) {
     let mut stderr = std::io::stderr().lock();
     for note in report.notes() {
         // Nobody reads it if standard error is closed; that is no failure.

@@ -10,6 +10,7 @@
 mod counts;
 pub mod gaps;
 pub mod keys;
+pub mod next;
 pub mod table;
 
 use counts::Counts;

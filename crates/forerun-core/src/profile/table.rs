@@ -49,6 +49,12 @@ impl<V: Default + Worth> Table<V> {
         self.len
     }
 
+    /// Bytes that it takes, if every value has all that it may have elsewhere.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.keys.len() * Self::slot_bytes()
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod doctor_engines;
 mod explain;
+pub(crate) mod predict;
 mod route;
 mod sablier;
 mod status;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
             forerun_backends::launcher_main(std::env::args_os().count().saturating_sub(command.len()))
         }
         Command::Replay(args) => crate::replay::run(&args, out),
+        Command::Predict(args) => predict::run(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Pause(args) => control::run("pause", &args, out),
         Command::Resume(args) => control::run("resume", &args, out),

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// A bar on standard error, if that is a terminal, for what takes longer than a second.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     began: Instant,
     what: &'static str,
     total: Option<u64>,
@@ -15,11 +15,11 @@ pub(super) struct Progress {
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Progress {
-    pub(super) fn new(what: &'static str, total: Option<u64>) -> Self {
+    pub(crate) fn new(what: &'static str, total: Option<u64>) -> Self {
         Self { began: Instant::now(), what, total, bar: None }
     }
 
-    pub(super) fn at(&mut self, done: u64) {
+    pub(crate) fn at(&mut self, done: u64) {
         if self.bar.is_none() && self.began.elapsed() > QUIET && std::io::stderr().is_terminal() {
             let (bar, style) = match self.total {
                 Some(total) => (ProgressBar::new(total), "{msg} {wide_bar} {percent}% {eta} left"),

@@ -1,0 +1,131 @@
+//! The contexts of a moment: what they are and under which key each is counted.
+
+use super::history::History;
+use super::store::join;
+
+/// A user's own contexts: what followed the last 0, 1, ... steps.
+pub(super) const OWN_ORDERS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 8, 11, 16];
+/// Everyone's.
+pub(super) const ALL_ORDERS: [usize; 6] = [0, 1, 2, 3, 4, 5];
+/// Single steps further back: everyone's.
+const LAGS: [usize; 5] = [2, 3, 4, 5, 6];
+
+/// Contexts that are looked up.
+pub(super) const LOOKED_UP: usize = OTHERS_FIRST + 16;
+/// The first of everyone's.
+pub(super) const ALL_FIRST: usize = OWN_ORDERS.len();
+const LAG_FIRST: usize = ALL_FIRST + ALL_ORDERS.len();
+const OTHERS_FIRST: usize = LAG_FIRST + LAGS.len();
+
+/// When and who, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// 0 is nobody in particular: nothing of the user's own is looked at.
+    pub user: u64,
+    /// 0 is none.
+    pub group: u64,
+    /// Seconds since 1970, if there is a clock.
+    pub at_s: Option<i64>,
+    /// Seconds since the user's last step, if there is a clock and a step.
+    pub gap_s: Option<i64>,
+}
+
+/// Whether a context is a user's own.
+pub(super) fn is_own(k: usize) -> bool {
+    k < ALL_FIRST || [8, 11, 12].contains(&k.wrapping_sub(OTHERS_FIRST))
+}
+
+/// What stands for the contexts after orders and lags.
+const OTHERS: [&str; LOOKED_UP - OTHERS_FIRST] = [
+    "place in the history",
+    "place and last item",
+    "set of items so far",
+    "last item and its run",
+    "last and third last",
+    "second and third last",
+    "first and last item",
+    "gap and last item",
+    "user and gap",
+    "gap and last two",
+    "hour and last item",
+    "user and hour",
+    "user and set of items",
+    "group",
+    "group and last item",
+    "group and last two",
+];
+
+/// What a context looks at.
+pub(super) fn name(k: usize) -> String {
+    match k {
+        k if k < ALL_FIRST => format!("user's order {}", OWN_ORDERS[k]),
+        k if k < LAG_FIRST => format!("everyone's order {}", ALL_ORDERS[k - ALL_FIRST]),
+        k if k < OTHERS_FIRST => format!("{} steps back", LAGS[k - LAG_FIRST]),
+        k => OTHERS.get(k - OTHERS_FIRST).copied().unwrap_or_default().to_owned(),
+    }
+}
+
+/// One key for each context; 0 where it does not apply.
+pub(super) fn keys(asked: &Asked, h: &History) -> [u64; LOOKED_UP] {
+    let mut keys = [0u64; LOOKED_UP];
+    let own = join(asked.user, 0x0117);
+    let mut chain = [0u64; 17];
+    let depth = h.len().min(16);
+    let mut hash = 0x51ed;
+    for (i, slot) in chain.iter_mut().enumerate().take(depth + 1) {
+        if i > 0 {
+            hash = join(hash, u64::from(h.back(i - 1)) + 1);
+        }
+        *slot = hash;
+    }
+    for (k, order) in OWN_ORDERS.into_iter().enumerate() {
+        if order <= depth && asked.user != 0 {
+            keys[k] = join(own ^ chain[order], order as u64);
+        }
+    }
+    for (k, order) in ALL_ORDERS.into_iter().enumerate() {
+        if order <= depth {
+            keys[ALL_FIRST + k] = join(chain[order], 0x0a00 + order as u64);
+        }
+    }
+    for (k, lag) in LAGS.into_iter().enumerate() {
+        if lag <= h.len() {
+            keys[LAG_FIRST + k] = join(u64::from(h.back(lag - 1)), 0x1a00 + lag as u64);
+        }
+    }
+    others(asked, h, own, &mut keys[OTHERS_FIRST..]);
+    keys
+}
+
+fn others(asked: &Asked, h: &History, own: u64, keys: &mut [u64]) {
+    let last = if !h.is_empty() { u64::from(h.back(0)) + 1 } else { 0 };
+    let before = if h.len() > 1 { u64::from(h.back(1)) + 1 } else { 0 };
+    let third = if h.len() > 2 { u64::from(h.back(2)) + 1 } else { 0 };
+    let known = asked.user != 0;
+    let place = u64::from(h.seen().min(31));
+    keys[0] = join(join(0x2001, place), 0);
+    keys[1] = join(join(0x2002, place), last);
+    keys[2] = if h.len() > 1 { join(0x2003, h.set()) } else { 0 };
+    keys[3] = if last > 0 { join(join(0x2004, last), u64::from(h.run().min(15))) } else { 0 };
+    keys[4] = if third > 0 { join(join(0x2005, last), third) } else { 0 };
+    keys[5] = if third > 0 { join(join(0x2006, before), third) } else { 0 };
+    keys[6] = if !h.is_empty() { join(join(0x2007, u64::from(h.first())), last) } else { 0 };
+    if let Some(gap) = asked.gap_s {
+        let octave = u64::from(64 - (gap.max(0) as u64 * 2).leading_zeros());
+        keys[7] = join(join(0x2008, octave), last);
+        keys[8] = if known { join(join(own, octave), 0x2009) } else { 0 };
+        keys[9] = join(join(0x200a, octave), join(last, before));
+    }
+    if let Some(at) = asked.at_s {
+        let hour = at.div_euclid(3600).rem_euclid(24) as u64;
+        keys[10] = join(join(0x200b, hour), last);
+        keys[11] = if known { join(join(own, hour), 0x200c) } else { 0 };
+    }
+    keys[12] = if last > 0 && known { join(own ^ h.set(), 0x200d) } else { 0 };
+    if asked.group != 0 {
+        let group = join(asked.group, 0x200e);
+        keys[13] = join(group, 0);
+        keys[14] = if last > 0 { join(group, last) } else { 0 };
+        keys[15] = if before > 0 { join(join(group, last), before) } else { 0 };
+    }
+}

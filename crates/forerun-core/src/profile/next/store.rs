@@ -1,0 +1,324 @@
+//! What has followed each context: a hash table within a bound on memory, a cache line for each context, and blocks
+//! beside it for those that many things follow.
+
+use crate::profile::table::spread;
+use serde::{Deserialize, Serialize};
+
+/// Followers that stand in the slot itself: most contexts never see more.
+const INLINE: usize = 4;
+/// Followers that a block of each class holds.
+const BLOCK: [usize; 3] = [16, 64, 256];
+/// Slots in which a key may stand.
+const WINDOW: usize = 4;
+const SLOTS_MIN: usize = 1 << 10;
+const NONE: u32 = u32::MAX;
+/// A count that reaches this halves all counts of its context.
+const COUNT_MAX: u16 = 60_000;
+
+/// One context.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Slot {
+    /// 0 is a free slot.
+    key: u64,
+    /// Whose own context it is; 0 is everyone's.
+    owner: u64,
+    /// The sum of all counts that are held.
+    total: u32,
+    /// What followed last, and how often in a row.
+    pub(super) last: u32,
+    pub(super) streak: u16,
+    /// Followers held.
+    len: u16,
+    /// Class (upper two bits) and number of the block that holds them; [`NONE`]: the slot itself.
+    block: u32,
+    /// When it was last counted in, in steps of the store's clock.
+    used: u32,
+    items: [u32; INLINE],
+    counts: [u16; INLINE],
+}
+
+const FREE: Slot = Slot {
+    key: 0,
+    owner: 0,
+    total: 0,
+    last: NONE,
+    streak: 0,
+    len: 0,
+    block: NONE,
+    used: 0,
+    items: [0; INLINE],
+    counts: [0; INLINE],
+};
+
+impl Slot {
+    pub(super) fn total(&self) -> u32 {
+        self.total
+    }
+
+    pub(super) fn distinct(&self) -> usize {
+        usize::from(self.len)
+    }
+}
+
+/// Blocks of one class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Blocks {
+    items: Vec<u32>,
+    counts: Vec<u16>,
+    free: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Store {
+    slots: Vec<Slot>,
+    blocks: [Blocks; 3],
+    blocks_max: [usize; 3],
+    len: usize,
+    slots_max: usize,
+    clock: u32,
+}
+
+impl Store {
+    /// A store that never takes more than about `bytes_max`.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        // Half for the slots; while they grow, the old half stands beside the new whole.
+        let fit = bytes_max / 2 / size_of::<Slot>();
+        let slots_max = ((fit * 2 / 3).max(1) + 1).next_power_of_two() / 2;
+        let mut blocks_max = [0; 3];
+        for (max, len) in blocks_max.iter_mut().zip(BLOCK) {
+            *max = bytes_max / 6 / (len * (size_of::<u32>() + size_of::<u16>()));
+        }
+        Self {
+            slots: vec![FREE; SLOTS_MIN],
+            blocks: Default::default(),
+            blocks_max,
+            len: 0,
+            slots_max: slots_max.max(SLOTS_MIN),
+            clock: 0,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let blocks: usize = self.blocks.iter().map(|b| b.items.len() * 6).sum();
+        self.slots.len() * size_of::<Slot>() + blocks
+    }
+
+    fn home(&self, key: u64) -> usize {
+        (key as usize) & (self.slots.len() - 1) & !(WINDOW - 1)
+    }
+
+    /// The place of a context, good until the next one is made.
+    #[inline]
+    pub(super) fn find(&self, key: u64) -> Option<usize> {
+        let home = self.home(key);
+        self.slots[home..home + WINDOW].iter().position(|s| s.key == key).map(|at| home + at)
+    }
+
+    #[inline]
+    pub(super) fn slot(&self, at: usize) -> &Slot {
+        &self.slots[at]
+    }
+
+    /// What has followed, and how often: the most frequent first.
+    #[inline]
+    pub(super) fn followers(&self, at: usize) -> (&[u32], &[u16]) {
+        let slot = &self.slots[at];
+        let len = usize::from(slot.len);
+        if slot.block == NONE {
+            return (&slot.items[..len], &slot.counts[..len]);
+        }
+        let (class, start) = place(slot.block);
+        let blocks = &self.blocks[class];
+        (&blocks.items[start..start + len], &blocks.counts[start..start + len])
+    }
+
+    /// Counts a follower of a context. `fade` is the total at which its counts are halved.
+    pub(super) fn add(&mut self, key: u64, owner: u64, item: u32, fade: u32) {
+        self.clock = self.clock.saturating_add(1);
+        let at = self.entry(key, owner);
+        let slot = &mut self.slots[at];
+        slot.used = self.clock;
+        if slot.last == item {
+            slot.streak = slot.streak.saturating_add(1);
+        } else {
+            slot.last = item;
+            slot.streak = 1;
+        }
+        slot.total += 1;
+        let full = slot.total >= fade;
+        let capacity = if slot.block == NONE { INLINE } else { BLOCK[place(slot.block).0] };
+        let (items, counts, len) = self.parts(at);
+        if let Some(found) = items[..len].iter().position(|i| *i == item) {
+            counts[found] += 1;
+            let big = counts[found] >= COUNT_MAX;
+            rise(items, counts, found);
+            if full || big {
+                self.fade(at);
+            }
+            return;
+        }
+        if len == capacity && !self.grow(at) {
+            let (items, counts, len) = self.parts(at);
+            let gone = u32::from(counts[len - 1]);
+            (items[len - 1], counts[len - 1]) = (item, 1);
+            self.slots[at].total -= gone;
+        } else {
+            let (items, counts, len) = self.parts(at);
+            (items[len], counts[len]) = (item, 1);
+            self.slots[at].len += 1;
+        }
+        if full {
+            self.fade(at);
+        }
+    }
+
+    fn parts(&mut self, at: usize) -> (&mut [u32], &mut [u16], usize) {
+        let slot = &mut self.slots[at];
+        let len = usize::from(slot.len);
+        if slot.block == NONE {
+            return (&mut slot.items, &mut slot.counts, len);
+        }
+        let (class, start) = place(slot.block);
+        let blocks = &mut self.blocks[class];
+        let end = start + BLOCK[class];
+        (&mut blocks.items[start..end], &mut blocks.counts[start..end], len)
+    }
+
+    /// Halves all counts of a context; what was seen once is let go, unless all was.
+    fn fade(&mut self, at: usize) {
+        let (items, counts, len) = self.parts(at);
+        let mut left = 0;
+        let mut sum = 0u32;
+        for i in 0..len {
+            let half = if counts[0] > 1 { counts[i] / 2 } else { u16::from(i < len.div_ceil(2)) };
+            if half > 0 {
+                (items[left], counts[left]) = (items[i], half);
+                left += 1;
+                sum += u32::from(half);
+            }
+        }
+        let slot = &mut self.slots[at];
+        slot.len = left as u16;
+        slot.total = sum;
+    }
+
+    /// Moves a context into the next class of blocks, if there is room.
+    fn grow(&mut self, at: usize) -> bool {
+        let from = self.slots[at].block;
+        let class = if from == NONE { 0 } else { place(from).0 + 1 };
+        let Some(&size) = BLOCK.get(class) else { return false };
+        let Some(number) = self.take_block(class, size) else { return false };
+        let (items, counts) = self.followers(at);
+        let len = items.len();
+        let mut copy = ([0u32; 256], [0u16; 256]);
+        copy.0[..len].copy_from_slice(items);
+        copy.1[..len].copy_from_slice(counts);
+        let start = number as usize * size;
+        self.blocks[class].items[start..start + len].copy_from_slice(&copy.0[..len]);
+        self.blocks[class].counts[start..start + len].copy_from_slice(&copy.1[..len]);
+        self.free_block(from);
+        self.slots[at].block = (class as u32) << 30 | number;
+        true
+    }
+
+    fn take_block(&mut self, class: usize, size: usize) -> Option<u32> {
+        let max = self.blocks_max[class];
+        let blocks = &mut self.blocks[class];
+        if let Some(number) = blocks.free.pop() {
+            return Some(number);
+        }
+        let number = blocks.items.len() / size;
+        if number >= max {
+            return None;
+        }
+        blocks.items.resize(blocks.items.len() + size, 0);
+        blocks.counts.resize(blocks.counts.len() + size, 0);
+        u32::try_from(number).ok()
+    }
+
+    fn free_block(&mut self, block: u32) {
+        if block != NONE {
+            let (class, start) = place(block);
+            self.blocks[class].free.push((start / BLOCK[class]) as u32);
+        }
+    }
+
+    fn entry(&mut self, key: u64, owner: u64) -> usize {
+        if let Some(at) = self.find(key) {
+            return at;
+        }
+        let at = self.make_room(key);
+        self.free_block(self.slots[at].block);
+        self.slots[at] = Slot { key, owner, ..FREE };
+        at
+    }
+
+    /// A slot for a new key: a free one, one of a larger table, or that of the neighbour that would be missed least.
+    fn make_room(&mut self, key: u64) -> usize {
+        loop {
+            let home = self.home(key);
+            if let Some(at) = (home..home + WINDOW).find(|at| self.slots[*at].key == 0) {
+                self.len += 1;
+                return at;
+            }
+            if self.slots.len() >= self.slots_max {
+                let worth = |at: &usize| worth(&self.slots[*at], self.clock, self.slots_max);
+                return (home..home + WINDOW).min_by_key(worth).unwrap_or(home);
+            }
+            self.double();
+        }
+    }
+
+    fn double(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        self.slots = vec![FREE; old.len() * 2];
+        for slot in old.into_iter().filter(|s| s.key != 0) {
+            // Each window of the old table is split over two of the new one: there is always room.
+            let home = self.home(slot.key);
+            if let Some(at) = (home..home + WINDOW).find(|at| self.slots[*at].key == 0) {
+                self.slots[at] = slot;
+            }
+        }
+    }
+
+    /// Drops what is one owner's.
+    pub(super) fn forget(&mut self, owner: u64) {
+        for at in 0..self.slots.len() {
+            if self.slots[at].key != 0 && self.slots[at].owner == owner {
+                self.free_block(self.slots[at].block);
+                self.slots[at] = FREE;
+                self.len -= 1;
+            }
+        }
+    }
+}
+
+/// What was counted often and lately would be missed most. A halving of the count weighs as much as the table's
+/// turning over once.
+fn worth(slot: &Slot, clock: u32, slots: usize) -> u64 {
+    let age = u64::from(clock - slot.used) / (slots as u64);
+    (u64::from(slot.total) << 16) / (age + 1)
+}
+
+fn place(block: u32) -> (usize, usize) {
+    let class = (block >> 30) as usize;
+    (class, (block & 0x3fff_ffff) as usize * BLOCK[class])
+}
+
+/// Moves a follower ahead of those that are rarer.
+#[inline]
+fn rise(items: &mut [u32], counts: &mut [u16], at: usize) {
+    let mut to = at;
+    while to > 0 && counts[to - 1] < counts[at] {
+        to -= 1;
+    }
+    // All in between are equally frequent.
+    counts.swap(to, at);
+    items.swap(to, at);
+}
+
+/// Joins a part to the key of a context.
+#[inline]
+pub(super) fn join(key: u64, part: u64) -> u64 {
+    spread(key ^ part.wrapping_mul(0xd6e8_feb8_6659_fd93)).max(1)
+}
