@@ -208,3 +208,55 @@ fn a_compose_file_of_sablier_is_adopted() {
     std::fs::write(folder.0.join("none.yml"), "services:\n  a: {image: x}\n").unwrap();
     check(&folder.0, &["adopt", "--from-sablier", "none.yml"], 0, "nothing carries sablier.enable=true", "");
 }
+
+#[test]
+fn predictions_are_written_and_scored() {
+    let folder = Folder::new("predict");
+    let mut events = String::new();
+    for round in 0..40 {
+        for (index, item) in ["login", "list, all", "buy"].into_iter().enumerate() {
+            let (n, phase) = (3 * round + index, if round < 30 { "fit" } else { "score" });
+            events += &format!("ann\t{n}\t{item}\t{}\t{phase}\n", 60 * n);
+        }
+    }
+    let at = |name: &str| folder.0.join(name);
+    std::fs::write(at("events.tsv"), events).unwrap();
+    let args = ["predict", "events.tsv", "--out", "p.csv", "--when", "w.csv", "--html", "p.html", "--json"];
+    check(&folder.0, &args, 0, "\"acc1\": 1.0", "");
+    let rows = std::fs::read_to_string(at("p.csv")).unwrap();
+    let first = rows.lines().next().unwrap();
+    assert!(rows.lines().count() == 30 && first.starts_with("ann,90,login,0."), "{first}");
+    assert!(rows.contains(",\"list, all\","), "{first}");
+    let when = std::fs::read_to_string(at("w.csv")).unwrap();
+    assert_eq!(when.lines().next().unwrap().split(',').count(), 21);
+    assert!(std::fs::read_to_string(at("p.html")).unwrap().contains("<svg"));
+
+    std::fs::write(at("s.tsv"), "1\ta b c d\n2\ta b c d\n".repeat(20)).unwrap();
+    check(
+        &folder.0,
+        &["predict", "s.tsv", "--window", "3", "--out", "f.csv"],
+        0,
+        "100.0% of 40 sequences",
+        "",
+    );
+    assert!(std::fs::read_to_string(at("f.csv")).unwrap().starts_with("0,0,"));
+
+    std::fs::write(at("no-users.csv"), "at,service\n1,a\n2,b\n").unwrap();
+    std::fs::write(at("no-times.tsv"), "ann\t0\tx\t\tfit\nann\t1\tx\t\tscore\n").unwrap();
+    for (args, code, err) in [
+        (&["predict", "no-users.csv"][..], 1, "forerun: no request in no-users.csv: no request names a user"),
+        (&["predict", "gone.tsv"], 1, "forerun: cannot open gone.tsv"),
+        (&["predict", "no-times.tsv", "--when", "w.csv"], 2, "forerun: --when: the steps have no times"),
+        (&["predict", "no-times.tsv", "--split", "soon"], 2, "forerun: --split: this trace has no times"),
+        (
+            &["predict", "events.tsv", "--split", "soon"],
+            2,
+            "forerun: --split: \"soon\" is neither a part below 1",
+        ),
+        (&["predict", "events.tsv", "--memory", "1kB"], 2, "forerun: --memory: 1kB is too little"),
+        (&["predict", "events.tsv", "--format", "tsv"], 2, "forerun: --format: \"tsv\" is unknown"),
+        (&["predict", "s.tsv", "no-times.tsv", "--format", "events"], 2, "forerun: TRACE: give one file"),
+    ] {
+        check(&folder.0, args, code, "", err);
+    }
+}

@@ -244,7 +244,9 @@ impl Evidence {
                 break;
             }
         }
-        self.witness(DECAY_FIRST + j, from, sum, trust(h.len() as u32, h.len().min(2)));
+        if sum > 0.0 {
+            self.witness(DECAY_FIRST + j, from, sum, trust(h.len() as u32, h.len().min(2)));
+        }
     }
 
     /// An expert that says something of every candidate.

@@ -100,7 +100,8 @@ fn a_new_user_starts_from_the_group_and_from_everyone() {
 #[test]
 fn hostile_streams_stay_within_memory() {
     const BYTES: usize = 4 << 20;
-    let streams: [(&str, fn(u64) -> (u64, u32, i64)); 4] = [
+    type Stream = fn(u64) -> (u64, u32, i64);
+    let streams: [(&str, Stream); 4] = [
         ("one user does everything", |n| (1, (spread(n) % 50_000) as u32, n as i64)),
         ("every step is a new user's", |n| (n + 1, (n % 10) as u32, n as i64)),
         ("time goes backwards", |n| (n % 5 + 1, (n % 7) as u32, i64::MAX - 1_000 * n as i64)),
