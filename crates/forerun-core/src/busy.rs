@@ -1,5 +1,6 @@
 //! Before an idle instance is stopped or frozen, a service that can say so is asked whether it is busy.
 
+use crate::canary::Canary;
 use crate::core::{Core, Instance, State};
 use crate::policy::Policy;
 use forerun_types::{Action, InstanceId, Reason, Span, StopWhy, Time};
@@ -77,6 +78,8 @@ impl<P: Policy> Core<P> {
         pause: bool,
         actions: &mut Vec<Action>,
     ) -> bool {
+        // One that is claimed, and not changed yet, is asked as what it is.
+        self.give_back(id, actions);
         let ends = self.may_end(id, actions);
         if ends {
             self.drain(id, why, reason, pause, actions);
@@ -90,7 +93,12 @@ impl<P: Policy> Core<P> {
         let service = instance.service;
         let Some(spec) = self.get(service).map(|s| s.spec.clone()) else { return false };
         // What is not ready yet, or frozen, cannot answer.
-        if spec.busy.is_none() || instance.state != State::Ready || now < instance.asked.clear_until {
+        let ignores = self.is_canary(Canary::IgnoresBusy);
+        if ignores
+            || spec.busy.is_none()
+            || instance.state != State::Ready
+            || now < instance.asked.clear_until
+        {
             return true;
         }
         let over = instance.asked.since.is_some_and(|since| now >= since + spec.busy_max);
@@ -103,6 +111,9 @@ impl<P: Policy> Core<P> {
         }
         actions.push(Action::AskBusy { instance: id, generation, spec });
         self.retally(service);
+        // Also when another service wants its room: the end of its time must be among its own service's dues.
+        let due = self.deadline(service).min(self.get(service).map_or(Time::NEVER, |s| s.due));
+        self.set_due(service, due);
         false
     }
 

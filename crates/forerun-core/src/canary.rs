@@ -30,10 +30,26 @@ pub enum Canary {
     GenerationsRepeat,
     /// A new life gives ids to instances that others had in a life before.
     IdsRepeat,
+    /// An instance that was used is given to a key as if it never was.
+    UsedIsGeneric,
+    /// An instance whose change for a key failed goes back to the pool.
+    BackToPool,
+    /// What is told of twice is adopted twice.
+    AdoptsTwice,
+    /// Nobody is asked whether it is busy before it is stopped.
+    IgnoresBusy,
+    /// What a person started is stopped when Forerun ends or its service goes.
+    StopsTheirs,
+    /// Frozen instances stay in the table.
+    RoutesToPaused,
+    /// What a person stopped is started again.
+    WakesStopped,
+    /// A service starts before what it depends on.
+    StartsEarly,
 }
 
 impl Canary {
-    pub const ALL: [Canary; 13] = [
+    pub const ALL: [Canary; 21] = [
         Canary::DoubleStart,
         Canary::StopInUse,
         Canary::LostWaiter,
@@ -47,6 +63,14 @@ impl Canary {
         Canary::ObserveActs,
         Canary::GenerationsRepeat,
         Canary::IdsRepeat,
+        Canary::UsedIsGeneric,
+        Canary::BackToPool,
+        Canary::AdoptsTwice,
+        Canary::IgnoresBusy,
+        Canary::StopsTheirs,
+        Canary::RoutesToPaused,
+        Canary::WakesStopped,
+        Canary::StartsEarly,
     ];
 
     /// Its name on the command line.
@@ -66,6 +90,14 @@ impl Canary {
             Canary::ObserveActs => "observe-acts",
             Canary::GenerationsRepeat => "generations-repeat",
             Canary::IdsRepeat => "ids-repeat",
+            Canary::UsedIsGeneric => "used-is-generic",
+            Canary::BackToPool => "back-to-pool",
+            Canary::AdoptsTwice => "adopts-twice",
+            Canary::IgnoresBusy => "ignores-busy",
+            Canary::StopsTheirs => "stops-theirs",
+            Canary::RoutesToPaused => "routes-to-paused",
+            Canary::WakesStopped => "wakes-stopped",
+            Canary::StartsEarly => "starts-early",
         }
     }
 }

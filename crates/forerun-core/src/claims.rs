@@ -5,6 +5,7 @@
 //! said so before ([`forerun_types::Event::Touched`]), and the instance goes back to where it was. From the order on
 //! there is no way back: an instance that is not changed after all is stopped.
 
+use crate::canary::Canary;
 use crate::core::{Core, Instance, State};
 use crate::policy::Policy;
 use crate::settle::AT_ANY_PRICE;
@@ -67,7 +68,7 @@ impl<P: Policy> Core<P> {
 
     /// A router has sent a first request to an instance: it stays generic.
     pub(crate) fn touched(&mut self, id: InstanceId, actions: &mut Vec<Action>) {
-        if !self.families.untouched.remove(&id) {
+        if self.is_canary(Canary::UsedIsGeneric) || !self.families.untouched.remove(&id) {
             return;
         }
         let Some(instance) = self.instances.get(&id) else { return };
@@ -244,6 +245,14 @@ impl<P: Policy> Core<P> {
     pub(crate) fn not_specialised(&mut self, id: InstanceId, why: &str, actions: &mut Vec<Action>) {
         if self.is(id, |i| matches!(i.state, State::Specialising { .. })) {
             self.change_failed(id);
+            if self.is_canary(Canary::BackToPool)
+                && let Some(parent) = self.instances.get(&id).and_then(|i| self.families.parent_of(i.service))
+            {
+                self.set_state(id, State::Ready);
+                self.hand_over(id, parent);
+                self.publish(parent, actions);
+                return;
+            }
             let reason = Reason::Failed { why: format!("it was not specialised: {why}") };
             self.order_stop(id, StopWhy::Plan, reason, actions);
         }

@@ -1,6 +1,7 @@
 //! What happens past Forerun: instances that were there before it or that a person started, what a person stopped,
 //! and what a person says.
 
+use crate::canary::Canary;
 use crate::core::{Core, Instance, Service, State};
 use crate::policy::Policy;
 use forerun_types::{
@@ -142,7 +143,8 @@ impl<P: Policy> Core<P> {
             s.told.unlisted_until = now + MORE_WITHIN;
         }
         let known = s.instances.clone();
-        if let Some(&instance) = known.iter().find(|i| self.is(**i, |i| i.handle == handle)) {
+        let twice = self.is_canary(Canary::AdoptsTwice);
+        if let Some(&instance) = known.iter().find(|i| !twice && self.is(**i, |i| i.handle == handle)) {
             return self.found_again(instance, address, actions);
         }
         // The start under way may have taken just this. Its end tells.
@@ -259,7 +261,8 @@ impl<P: Policy> Core<P> {
         let now = self.now;
         let Some(instance) = self.remove(id) else { return };
         // One that was being stopped anyway was only helped along.
-        if !matches!(instance.state, State::Stopping { .. })
+        if !self.is_canary(Canary::WakesStopped)
+            && !matches!(instance.state, State::Stopping { .. })
             && let Some(s) = self.get_mut(instance.service)
         {
             s.told.down = Some(Down { at: now, why: shortened(why), gone: false });
@@ -354,8 +357,9 @@ impl<P: Policy> Core<P> {
     /// Forerun ends, or the service does: what a daemon owns goes on without it. Only what Forerun itself started
     /// for a service that is gone is stopped.
     pub(crate) fn let_go(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
-        let closing = self.closing;
-        let Some(s) = self.get(id).filter(|s| outlives(&s.spec) && (closing || s.leaving)) else { return };
+        let (closing, takes) = (self.closing, self.is_canary(Canary::StopsTheirs));
+        let ends = |s: &&Service| outlives(&s.spec) && (closing || s.leaving) && !takes;
+        let Some(s) = self.get(id).filter(ends) else { return };
         let acts = s.mode() == Mode::Act;
         for instance in s.instances.clone() {
             if closing || !acts || self.is(instance, |i| i.found) {

@@ -194,6 +194,8 @@ impl<P: Policy> Core<P> {
         let unlisted = !matches!(instance.state, State::Ready | State::Draining { .. });
         // The state must change before the table is made, and the table's generation is not known until then.
         self.set_state(id, State::Stopping { ordered: now, why });
+        // What it leaves of `max` is for any of its relatives, whether it is stopped or frozen.
+        self.mark_relatives(service);
         if unlisted || nobody || self.is_canary(Canary::StopInUse) {
             if !unlisted {
                 self.publish(service, actions);
@@ -444,8 +446,10 @@ impl<P: Policy> Core<P> {
         let Some(s) = self.get(id) else { return generation };
         let mut instances = Vec::new();
         for &instance in &s.instances {
-            if let Some(Instance { state: State::Ready, address: Some(address), .. }) =
-                self.instances.get(&instance)
+            let frozen = self.is_canary(Canary::RoutesToPaused);
+            let shown = |state: &State| *state == State::Ready || frozen && *state == State::Paused;
+            if let Some(Instance { state, address: Some(address), .. }) = self.instances.get(&instance)
+                && shown(state)
             {
                 let access = self.access(id, instance);
                 instances.push(InstanceRoute { instance, address: *address, access });
@@ -533,6 +537,8 @@ impl<P: Policy> Core<P> {
             self.short.remove(&id);
             self.policy.service_gone(id);
             self.note_described();
+            // Whoever waited for it waits in vain no longer.
+            self.mark_linked(id);
             if let Some(s) = &self.services[id.0 as usize] {
                 self.links.remove(&s.spec);
             }

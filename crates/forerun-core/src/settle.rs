@@ -293,6 +293,8 @@ impl<P: Policy> Core<P> {
         let generation = self.order_generation();
         let site = self.site();
         actions.push(Action::Start { instance, generation, service: id, site, spec, reason: reason.clone() });
+        // Who waits only for its start to be ordered.
+        self.mark_linked(id);
         self.pool_needed(id);
         if self.is_canary(Canary::DoubleStart)
             && let Some(Action::Start { spec, reason, .. }) = actions.last().cloned()

@@ -73,6 +73,10 @@ struct Known {
     listed: bool,
     /// It is frozen, or ordered to be.
     paused: bool,
+    /// It is ordered to be thawed.
+    resuming: bool,
+    /// It is becoming a key's.
+    changing: bool,
     /// A request was sent there.
     touched: bool,
     /// When its drain is over, with the first generation of the table that lacked it.
@@ -147,9 +151,17 @@ impl Invariants {
                     known.touched = true;
                 }
             }
-            Event::Ready { instance, .. } | Event::Specialised { instance, .. } => {
-                if let Some(known) = self.known.get_mut(instance) {
+            // A late word of its start says nothing of its change.
+            Event::Ready { instance, .. } => {
+                if let Some(known) = self.known.get_mut(instance)
+                    && !known.changing
+                {
                     known.ready = true;
+                }
+            }
+            Event::Specialised { instance, .. } => {
+                if let Some(known) = self.known.get_mut(instance) {
+                    (known.ready, known.changing) = (true, false);
                 }
             }
             Event::StartFailed { instance, .. }
@@ -164,13 +176,13 @@ impl Invariants {
             }
             Event::Resumed { instance, .. } => {
                 if let Some(known) = self.known.get_mut(instance) {
-                    (known.paused, known.ready) = (false, true);
+                    (known.paused, known.resuming, known.ready) = (false, false, true);
                 }
             }
             // A pause that was not carried out leaves a running instance, a resume a frozen one, which is stopped.
             Event::NotChanged { instance, .. } => {
                 if let Some(known) = self.known.get_mut(instance)
-                    && known.ready
+                    && !std::mem::take(&mut known.resuming)
                 {
                     known.paused = false;
                 }
@@ -219,6 +231,8 @@ impl Invariants {
                 stopping: false,
                 listed: false,
                 paused: false,
+                resuming: false,
+                changing: false,
                 touched: false,
                 left: None,
                 quiesced: Vec::new(),
@@ -242,6 +256,8 @@ impl Invariants {
             stopping: false,
             listed: false,
             paused: false,
+            resuming: false,
+            changing: false,
             touched: false,
             left: None,
             quiesced: Vec::new(),
@@ -265,6 +281,7 @@ impl Invariants {
         let Some(known) = self.known.get_mut(&instance) else { return };
         let quiet = known.left.is_some() && self.routers.iter().all(|r| known.quiesced.contains(r));
         let known_ready = std::mem::replace(&mut known.ready, false);
+        known.changing = true;
         let was = std::mem::replace(&mut known.spec, Arc::clone(spec));
         let from_pool = was.variant.is_none() && spec.variant.as_ref().is_some_and(|v| v.of == was.id);
         let why = match () {
@@ -298,9 +315,11 @@ impl Invariants {
         }
     }
 
-    /// An order of which only the generation is to be looked at.
-    pub fn ordered(&mut self, now: Time, generation: Generation, what: &str) {
-        self.generation(now, generation, what);
+    pub fn resume(&mut self, now: Time, instance: InstanceId, generation: Generation) {
+        self.generation(now, generation, "a resume");
+        if let Some(known) = self.known.get_mut(&instance) {
+            known.resuming = true;
+        }
     }
 
     /// An instance is known to be gone, or is Forerun's no more.
@@ -337,7 +356,8 @@ impl Invariants {
         let instance = order.instance;
         self.generation(now, order.generation, "a stop");
         let Some(known) = self.known.get_mut(&instance) else { return };
-        if !std::mem::replace(&mut known.stopping, true) {
+        // What is frozen was quiet before.
+        if !std::mem::replace(&mut known.stopping, true) && !known.paused {
             self.quiet(now, instance, "stopped");
         }
     }
@@ -397,10 +417,14 @@ impl Invariants {
                 }
             }
         }
-        if let Some(route) = route {
-            self.keys_match(now, service, route);
+        match route {
+            Some(route) => self.keys_match(now, service, route),
+            // It is gone for good, and what a person said of it with it.
+            None => {
+                self.told.remove(&service);
+            }
         }
-        let drain = self.services.get(&service).map(|s| s.1);
+        let drain = route.map(|r| r.spec.drain_timeout).or_else(|| self.services.get(&service).map(|s| s.1));
         for instance in self.listed.insert(service, listed.clone()).unwrap_or_default() {
             if !listed.contains(&instance)
                 && let Some(known) = self.known.get_mut(&instance)
@@ -420,6 +444,7 @@ impl Invariants {
             ready: known.ready,
             counts: !known.stopping && !known.paused && known.left.is_none(),
             listed: known.listed,
+            paused: known.paused,
             stopping: known.stopping,
             drained_at: known.left.map(|l| l.0),
         })
@@ -434,6 +459,8 @@ pub struct Seen<'a> {
     pub ready: bool,
     pub counts: bool,
     pub listed: bool,
+    /// It is frozen, or ordered to be.
+    pub paused: bool,
     pub stopping: bool,
     /// When its drain is over, once it has left the table.
     pub drained_at: Option<Time>,

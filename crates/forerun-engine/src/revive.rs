@@ -2,8 +2,8 @@
 
 use crate::journal::{self, segments};
 use forerun_core::{AnyPolicy, Core};
-use forerun_types::{Event, ServiceId, ServiceSpec, SiteSpec, Span, Time};
-use std::collections::BTreeMap;
+use forerun_types::{Event, Mode, ServiceId, ServiceSpec, SiteSpec, Span, Time};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,9 +67,90 @@ pub fn first_events(core: &Core<AnyPolicy>, services: &[Arc<ServiceSpec>], site:
             next += 1;
             ServiceId(next - 1)
         });
-        described.push(Event::Service(Arc::new(ServiceSpec { id, ..(**spec).clone() })));
+        described.push(Arc::new(ServiceSpec { id, ..(**spec).clone() }));
     }
     events.extend(known.into_values().map(Event::ServiceGone));
-    events.extend(described);
+    // A service that lists its keys has variants from its description on, whose ids must be beyond all of these.
+    if let Some(highest) = described.iter().max_by_key(|spec| spec.id).filter(|s| s.id >= core.next_service())
+    {
+        let (specialise, mode, schedules) = (None, Mode::Observe, Vec::new());
+        let spec = ServiceSpec {
+            specialise,
+            mode,
+            schedules,
+            min: 0,
+            depends_on: Vec::new(),
+            ..(**highest).clone()
+        };
+        events.push(Event::Service(Arc::new(spec)));
+    }
+    events.extend(needs_first(&described).into_iter().map(Event::Service));
     events
+}
+
+/// What others depend on goes before them: what is not known yet would count as being there.
+fn needs_first(services: &[Arc<ServiceSpec>]) -> Vec<Arc<ServiceSpec>> {
+    let by_name: BTreeMap<&str, usize> =
+        services.iter().enumerate().map(|(at, s)| (s.name.as_str(), at)).collect();
+    let (mut seen, mut ordered) = (BTreeSet::new(), Vec::new());
+    let mut open: Vec<(usize, bool)> = (0..services.len()).rev().map(|at| (at, false)).collect();
+    while let Some((at, needs_done)) = open.pop() {
+        if needs_done {
+            ordered.push(Arc::clone(&services[at]));
+        } else if seen.insert(at) {
+            open.push((at, true));
+            let needs =
+                services[at].depends_on.iter().rev().filter_map(|need| by_name.get(need.service.as_str()));
+            open.extend(needs.map(|need| (*need, false)));
+        }
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forerun_types::{Dependency, DependsUntil, Resources, SiteId, Specialise};
+
+    #[test]
+    fn what_others_depend_on_is_described_before_them() {
+        let needs = |name: &str, needs: &[&str]| {
+            let depends_on = needs
+                .iter()
+                .map(|need| Dependency { service: (*need).to_owned(), until: DependsUntil::Ready });
+            Arc::new(ServiceSpec {
+                depends_on: depends_on.collect(),
+                ..ServiceSpec::named(ServiceId(0), name)
+            })
+        };
+        let services = [
+            needs("app", &["db", "cache"]),
+            needs("cache", &["db"]),
+            needs("db", &[]),
+            needs("wiki", &["gone"]),
+        ];
+        let names: Vec<_> = needs_first(&services).iter().map(|s| s.name.clone()).collect();
+        assert_eq!(names, ["db", "cache", "app", "wiki"]);
+        // A circle is refused elsewhere; here it has an end.
+        assert_eq!(needs_first(&[needs("a", &["b"]), needs("b", &["a"])]).len(), 2);
+    }
+
+    #[test]
+    fn variants_of_listed_keys_take_no_id_of_another_service() {
+        let specialise =
+            Specialise { keys: vec!["red".to_owned(), "blue".to_owned()], ..Specialise::default() };
+        let named = |name: &str| ServiceSpec::named(ServiceId(0), name);
+        let shop = ServiceSpec { specialise: Some(specialise), ..named("shop") };
+        let services: Vec<_> = [shop, named("mail"), named("wiki")].into_iter().map(Arc::new).collect();
+        let capacity = Resources::default();
+        let site = SiteSpec { id: SiteId(0), name: "here".to_owned(), capacity, instances_max: 0 };
+        let policy = AnyPolicy::named("forerun", None, 1 << 20).expect("a policy");
+        let mut core = Core::new(policy);
+        let mut actions = Vec::new();
+        for event in first_events(&core.clone(), &services, site) {
+            core.step(Time(1), &event, &mut actions);
+        }
+        let names: Vec<String> = core.services().map(|s| s.name).collect();
+        assert_eq!(names, ["shop", "mail", "wiki", "shop@red", "shop@blue"]);
+    }
 }

@@ -293,7 +293,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
                 self.ports.backends.pause(*instance, *generation);
             }
             Action::Resume { instance, generation, .. } => {
-                self.invariants.ordered(self.now, *generation, "a resume");
+                self.invariants.resume(self.now, *instance, *generation);
                 self.ports.backends.resume(*instance, *generation);
             }
             Action::Specialise { instance, generation, spec, .. } => {
