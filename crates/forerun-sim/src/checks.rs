@@ -1,9 +1,9 @@
 //! What always holds of the world, read from orders, events, counters and instances, and from nothing of the core's.
 
-use crate::backend::Process;
+use crate::rules::{Levels, elder};
 use crate::scenario::Setting;
 use crate::world::World;
-use forerun_engine::invariants::Invariants;
+use forerun_engine::invariants::{Invariants, Seen};
 use forerun_types::{
     Event, InstanceId, Mode, Resources, RouteTable, RouterId, ServiceId, ServiceSpec, SiteSpec, Span, Time,
     UserKey,
@@ -40,7 +40,8 @@ pub(crate) struct Checks {
     passes_since: Time,
     site: SiteSpec,
     /// Services as they are described now, and until when a person's word stands for them.
-    services: BTreeMap<ServiceId, Arc<ServiceSpec>>,
+    pub(crate) services: BTreeMap<ServiceId, Arc<ServiceSpec>>,
+    pub(crate) levels: Levels,
     told_what: BTreeMap<ServiceId, Time>,
     /// The longest that any word so far could stand: a life whose journal lost the last one goes by one before it.
     told_longest: BTreeMap<ServiceId, Time>,
@@ -64,6 +65,7 @@ impl Checks {
             passes_since: Time(0),
             site: setting.site.clone(),
             services: BTreeMap::new(),
+            levels: Levels::default(),
             told_what: BTreeMap::new(),
             told_longest: BTreeMap::new(),
             given: BTreeMap::new(),
@@ -73,13 +75,30 @@ impl Checks {
 
     /// Whether a service can always get an instance, whatever the others' `min` takes.
     pub(crate) fn has_room_for(&self, setting: &Setting, spec: &ServiceSpec) -> bool {
-        let others = setting.services.iter().filter(|s| s.id != spec.id && s.mode == Mode::Act);
-        let (mut used, mut count) = (Resources::default(), 0);
-        for other in others {
-            used.memory_bytes += other.resources.memory_bytes * u64::from(other.min);
-            count += other.min;
+        // Each names only earlier ones: from the last on, whoever is up keeps up what it names.
+        let mut least: Vec<u32> =
+            setting.services.iter().map(|s| if s.mode == Mode::Act { s.min } else { 0 }).collect();
+        let at = spec.id.0 as usize;
+        let own = least[at];
+        least[at] = own.max(1);
+        let mut needed = BTreeSet::from([at]);
+        for (at, s) in setting.services.iter().enumerate().rev() {
+            let is_up = least[at] > 0;
+            for need in s.depends_on.iter().filter(|_| is_up) {
+                let Some(to) = setting.services.iter().position(|s| s.name == need.service) else { continue };
+                least[to] = least[to].max(1);
+                if needed.contains(&at) {
+                    needed.insert(to);
+                }
+            }
         }
-        spec.mode == Mode::Act && self.fits(&used, count, spec, 1)
+        let (mut used, mut count) = (Resources::default(), 0);
+        for (s, least) in setting.services.iter().zip(&least).filter(|(s, _)| s.id != spec.id) {
+            used.memory_bytes += s.resources.memory_bytes * u64::from(*least);
+            count += least;
+        }
+        let acts = needed.iter().all(|at| setting.services[*at].mode == Mode::Act);
+        acts && self.fits(&used, count, spec, 1)
     }
 
     fn fits(&self, used: &Resources, count: u32, spec: &ServiceSpec, more: u32) -> bool {
@@ -138,6 +157,8 @@ impl Checks {
             }
             Event::StartFailed { instance, .. }
             | Event::Died { instance, .. }
+            | Event::NotChanged { instance, .. }
+            | Event::StoppedByHand { instance, .. }
             | Event::Stopped { instance } => {
                 if let Some(service) = service_of(&self.orders, *instance) {
                     self.failed_at.insert(service, now);
@@ -145,6 +166,7 @@ impl Checks {
             }
             _ => {}
         }
+        self.level_event(now, event);
         self.orders.event(event);
     }
 
@@ -154,7 +176,11 @@ impl Checks {
                 self.orders.route(now, table.generation, route.spec.id, Some(route));
             }
         }
+        self.level_table(now, before, table, self.closing);
         for old in before.services.iter().filter(|s| table.service(s.spec.id).is_none()) {
+            if old.spec.variant.is_some() {
+                self.told.retain(|key, _| key.1 != old.spec.id);
+            }
             self.orders.route(now, table.generation, old.spec.id, None);
         }
     }
@@ -173,16 +199,27 @@ impl Checks {
     }
 
     fn counting(&self, service: ServiceId) -> u32 {
-        self.orders.instances().filter(|i| i.counts && i.spec.id == service).count() as u32
+        let counts = |i: &Seen<'_>| i.counts || self.levels.on_its_way(i.instance);
+        self.orders.instances().filter(|i| i.spec.id == service && counts(i)).count() as u32
+    }
+
+    /// Of a service and all its keys.
+    fn family(&self, spec: &ServiceSpec) -> u32 {
+        let counts = |i: &Seen<'_>| i.counts || self.levels.on_its_way(i.instance);
+        let elder_id = elder(spec);
+        self.orders.instances().filter(|i| elder(i.spec) == elder_id && counts(i)).count() as u32
     }
 
     /// Instances that the load that the engine knows of needs beyond those that there are.
     fn missing(&self, spec: &ServiceSpec) -> u32 {
         let (in_flight, waiting) = self.told_of(spec.id);
-        if waiting == 0 || spec.mode != Mode::Act {
+        let acts = self.levels.mode(spec) == Mode::Act && !self.levels.is_down(spec);
+        if waiting == 0 || !acts || self.unmet(spec).is_some() {
             return 0;
         }
-        spec.instances_for(in_flight + waiting).min(spec.max).saturating_sub(self.counting(spec.id))
+        let have = self.counting(spec.id);
+        let most = spec.max.saturating_sub(self.family(spec) - have);
+        spec.instances_for(in_flight + waiting).min(most).saturating_sub(have)
     }
 
     fn pauses(&self, now: Time, service: ServiceId) -> bool {
@@ -195,9 +232,11 @@ impl Checks {
             return None;
         }
         let (used, count) = self.reserved();
-        let services: Vec<Arc<ServiceSpec>> = self.services.values().cloned().collect();
+        let parent_is_there = |s: &&Arc<ServiceSpec>| self.services.contains_key(&elder(s));
+        let variants = self.levels.variants.values().filter(parent_is_there);
+        let services: Vec<Arc<ServiceSpec>> = self.services.values().chain(variants).cloned().collect();
         for spec in &services {
-            let told = self.is_told(now, spec.id);
+            let told = self.is_told(now, elder(spec));
             let short = self.missing(spec) > 0 && !self.pauses(now, spec.id) && !told;
             if !short || !self.fits(&used, count, spec, 1) {
                 self.short_since.remove(&spec.id);
@@ -237,7 +276,13 @@ impl Checks {
             return false;
         }
         // What a person asked for is not taken.
-        let free = |s: &ServiceSpec| self.told_of(s.id) == (0, 0) && !self.is_told(now, s.id);
+        // Nor what is busy, is only watched, was stopped by hand, or is needed by others.
+        let needed =
+            |s: &ServiceSpec| services.iter().any(|d| d.depends_on.iter().any(|n| n.service == s.name));
+        let free = |s: &ServiceSpec| {
+            let still = s.busy.is_none() && self.levels.mode(s) == Mode::Act && !self.levels.is_down(s);
+            still && !needed(s) && self.told_of(s.id) == (0, 0) && !self.is_told(now, elder(s))
+        };
         for other in services.iter().filter(|s| s.id != spec.id && free(s)) {
             let ready = self.orders.instances().filter(|i| i.spec.id == other.id && i.ready).count() as u32;
             let spare = ready.min(self.counting(other.id).saturating_sub(other.min));
@@ -254,7 +299,9 @@ impl Checks {
                 return Some(format!("{} of {} is ready and in no table", i.instance, i.spec.name));
             }
         }
-        let known: BTreeSet<InstanceId> = self.orders.instances().map(|i| i.instance).collect();
+        // What goes on without the engine is still reached by its last table.
+        let let_go = self.levels.let_go.iter().copied().filter(|_| self.closing);
+        let known: BTreeSet<InstanceId> = self.orders.instances().map(|i| i.instance).chain(let_go).collect();
         let listed = table.services.iter().flat_map(|s| &s.instances);
         let ghost = listed.map(|i| i.instance).find(|i| !known.contains(i));
         ghost.map(|i| format!("{i} is in the table and known to be gone"))
@@ -263,7 +310,8 @@ impl Checks {
     /// Out of the table longer than a drain may last, and not ordered to stop.
     fn endless_drain(&self, now: Time) -> Option<String> {
         let late = |at: Time| now > at + DRAIN_LATE;
-        let i = self.orders.instances().find(|i| !i.stopping && i.drained_at.is_some_and(late))?;
+        let drains = |i: &Seen<'_>| !i.stopping && !i.paused && i.drained_at.is_some_and(late);
+        let i = self.orders.instances().find(drains)?;
         Some(format!("{} of {} drains for {DRAIN_LATE} longer than it may", i.instance, i.spec.name))
     }
 
@@ -301,9 +349,10 @@ impl World {
 
     /// What really runs fits the site, whatever the engine believes.
     pub(crate) fn checks_physical_room(&mut self) {
-        let processes = self.backend.processes.values();
-        let memory: u64 = processes.map(|p: &Process| p.spec.resources.memory_bytes).sum();
-        let count = self.backend.processes.len() as u64;
+        // What is not adopted is not known of: its room is nobody's fault.
+        let processes = self.backend.processes.values().filter(|p| p.instance.is_some());
+        let memory: u64 = processes.clone().map(|p| p.spec.resources.memory_bytes).sum();
+        let count = processes.count() as u64;
         let site = &self.checks.site;
         let (most, bytes) = (u64::from(site.instances_max), site.capacity.memory_bytes);
         if most > 0 && count > most || bytes > 0 && memory > bytes {
@@ -325,12 +374,16 @@ impl World {
     pub(crate) fn check_stop(&mut self, now: Time, instance: InstanceId) {
         let seen = self.checks.orders.instances().find(|i| i.instance == instance);
         let Some(seen) = seen.filter(|s| !s.stopping) else { return };
+        let wrong = self.checks.level_stop(&seen, self.closing);
         let drained = seen.drained_at.is_some_and(|at| now >= at);
         let joined = self.sites.iter().filter(|s| s.joined && s.connected);
         let in_flight: u32 = joined.map(|s| s.router.in_flight(instance)).sum();
-        if in_flight > 0 && !drained {
+        if in_flight > 0 && !drained && !seen.paused {
             let what = format!("{instance} of {} is stopped with {in_flight} in flight", seen.spec.name);
             self.fail("stop_in_use", what);
+        }
+        if let Some((rule, what)) = wrong {
+            self.fail(rule, what);
         }
     }
 }

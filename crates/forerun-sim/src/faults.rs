@@ -52,6 +52,16 @@ faults! {
     DiskFull "disk-full" 200_000 "the disk takes nothing for a while",
     DiskSlow "disk-slow" 200_000 "the disk takes seconds for a write for a while",
     ClockJumps "clock-jumps" 200_000 "the wall clock jumps",
+    PauseFails "pause-fails" 150_000 "an instance cannot be frozen",
+    ResumeFails "resume-fails" 100_000 "a frozen instance cannot be thawed",
+    ResumesSlowly "resumes-slowly" 100_000 "thawing takes seconds, or longer than a start may",
+    DiesPaused "dies-paused" 150_000 "a frozen instance dies",
+    SpecialiseFails "specialise-fails" 150_000 "a generic instance does not become a key's",
+    SpecialisesSlowly "specialises-slowly" 100_000 "becoming a key's takes longer than a start may",
+    DiesSpecialising "dies-specialising" 100_000 "an instance dies while it becomes a key's",
+    BusySilent "busy-silent" 150_000 "what is asked whether it is busy does not answer",
+    FoundTwice "found-twice" 150_000 "what runs is told of twice, the second time late",
+    DaemonAway "daemon-away" 150_000 "a daemon tells what it has only after seconds, or a minute",
     Killed "killed" 400_000 "the process is killed and started again",
 }
 

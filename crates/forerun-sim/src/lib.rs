@@ -9,14 +9,18 @@
 
 mod backend;
 mod canaries;
+mod changes;
 mod checks;
+mod daemon;
 mod faults;
+mod levels;
 mod lives;
 mod pool;
 mod ports;
 mod random;
 mod requests;
 mod router;
+mod rules;
 mod scenario;
 pub mod seeds;
 mod shrink;

@@ -8,7 +8,7 @@ use forerun_core::{AnyPolicy, Canary, Core};
 use forerun_engine::journal::{replay, segment_path};
 use forerun_engine::revive::{first_events, policy_name, restored, sizes};
 use forerun_engine::shell::{JournalSettings, Ports, Shell};
-use forerun_types::{Event, InstanceId, Span, Time};
+use forerun_types::{Event, Span, Time};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -109,16 +109,18 @@ pub(crate) fn begin(world: &mut World) {
         if let Event::Service(spec) = event
             && let Some(own) = world.setting.services.iter().find(|s| s.name == spec.name)
         {
-            *spec = std::sync::Arc::clone(own);
+            let described = forerun_types::ServiceSpec { id: own.id, ..(**spec).clone() };
+            *spec = std::sync::Arc::new(described);
         }
     }
-    let mut shell = Shell::new(core, ports, journal);
     let now = world.clock.now(world.now);
+    let known: Vec<_> = core.services().collect();
+    world.checks.life_begins(&known, now);
+    let mut shell = Shell::new(core, ports, journal);
     for event in &first {
         world.checks.event(now, world.now, event);
         world.story.event(world.now, event);
     }
-    world.backend.began();
     shell.begin(&first);
     world.engine = Some(shell);
     world.table = std::sync::Arc::default();
@@ -163,13 +165,7 @@ pub(crate) fn kill(world: &mut World) {
     let sizes: Vec<String> = disk.segments.iter().map(|(n, b)| format!("{n}: {}", b.len())).collect();
     world.story.line(world.now, || format!("the disk has {}", sizes.join(", ")));
     world.disk = Some(disk);
-    let gone: Vec<(InstanceId, Vec<u32>)> = world
-        .backend
-        .processes
-        .iter()
-        .map(|(instance, process)| (*instance, process.requests.iter().copied().collect()))
-        .collect();
-    world.backend.began();
+    let gone = world.backend.life_ends();
     for site in &mut world.sites {
         site.connected = false;
         site.joined = false;
@@ -178,14 +174,15 @@ pub(crate) fn kill(world: &mut World) {
     if world.setting.separate_routers == 0 {
         world.sites[0].up = false;
         for request in 0..world.requests.len() as u32 {
-            if matches!(world.requests[request as usize].1, Place::Held | Place::At(_)) {
+            if matches!(world.requests[request as usize].1, Place::Held | Place::Asking | Place::At(_)) {
                 world.answer(request, "connection closed");
             }
         }
+        world.backend.processes.values_mut().for_each(|p| p.requests.clear());
     }
-    for (instance, requests) in gone {
+    for (pid, requests) in gone {
         for request in requests {
-            world.reset(request, instance);
+            world.reset(request, pid);
         }
     }
     let later = world.faults.how(Fault::Killed).between(100_000, 10_000_000);

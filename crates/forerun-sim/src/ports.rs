@@ -1,8 +1,9 @@
 //! The four ports as the world has them.
 
+use crate::backend::outlives;
 use forerun_backends::{StartOrder, StopOrder};
 use forerun_engine::ports::{Backends, Clock, Disk, DiskHealth, DiskOrder, Reading, Routers};
-use forerun_types::{Generation, InstanceId, RouteTable, ServiceSpec, Time};
+use forerun_types::{Generation, InstanceId, RouteTable, ServiceId, ServiceSpec, Time};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -172,6 +173,14 @@ pub(crate) enum Given {
     Start(StartOrder),
     Stop(StopOrder),
     Table(Arc<RouteTable>),
+    Adopt(StartOrder, String),
+    Pause(InstanceId, Generation),
+    Resume(InstanceId, Generation),
+    Specialise(StartOrder),
+    AskBusy(StartOrder),
+    LetGo(InstanceId),
+    /// Services whose instances outlive the engine, by name.
+    Know(Vec<(ServiceId, String)>),
 }
 
 /// Orders in the order in which they were given, by whichever port.
@@ -188,13 +197,28 @@ impl Backends for SimBackends {
     fn stop(&mut self, order: StopOrder) {
         self.0.borrow_mut().push(Given::Stop(order));
     }
-    fn adopt(&mut self, _: StartOrder, _: &str) {}
-    fn pause(&mut self, _: InstanceId, _: Generation) {}
-    fn resume(&mut self, _: InstanceId, _: Generation) {}
-    fn specialise(&mut self, _: StartOrder) {}
-    fn ask_busy(&mut self, _: StartOrder) {}
-    fn let_go(&mut self, _: InstanceId) {}
-    fn know(&mut self, _: &[Arc<ServiceSpec>]) {}
+    fn adopt(&mut self, order: StartOrder, handle: &str) {
+        self.0.borrow_mut().push(Given::Adopt(order, handle.to_owned()));
+    }
+    fn pause(&mut self, instance: InstanceId, generation: Generation) {
+        self.0.borrow_mut().push(Given::Pause(instance, generation));
+    }
+    fn resume(&mut self, instance: InstanceId, generation: Generation) {
+        self.0.borrow_mut().push(Given::Resume(instance, generation));
+    }
+    fn specialise(&mut self, order: StartOrder) {
+        self.0.borrow_mut().push(Given::Specialise(order));
+    }
+    fn ask_busy(&mut self, order: StartOrder) {
+        self.0.borrow_mut().push(Given::AskBusy(order));
+    }
+    fn let_go(&mut self, instance: InstanceId) {
+        self.0.borrow_mut().push(Given::LetGo(instance));
+    }
+    fn know(&mut self, services: &[Arc<ServiceSpec>]) {
+        let services = services.iter().filter(|s| outlives(s)).map(|s| (s.id, s.name.clone()));
+        self.0.borrow_mut().push(Given::Know(services.collect()));
+    }
 }
 
 /// Notes the tables.

@@ -1,11 +1,18 @@
 //! Requests on their way: through routers, to instances, and back; and what routers and engine tell each other.
 
+use crate::backend::{Pid, pid_at};
 use crate::faults::Fault;
-use crate::router::{Did, Door};
+use crate::router::{Did, Door, KEY_DECIDED_WITHIN};
+use crate::scenario::key_text;
 use crate::world::{Place, What, World};
+use forerun_route::Link;
 use forerun_types::{Event, InstanceId, RouteTable, ServiceId, Span, UserKey};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// How often a request at something frozen is looked at: it is done when that is thawed, or its client gives up.
+const FROZEN_LOOKS: Span = Span::from_millis(500);
 
 /// Requests, and messages between routers and engine.
 impl World {
@@ -38,9 +45,31 @@ impl World {
         self.after(what.patience, What::GiveUp(request));
         let now = self.clock.now(self.now);
         let mut did = Vec::new();
-        let user = UserKey(what.user);
-        self.sites[what.router].router.admit(request, what.service, user, now, &mut did);
+        let router = &mut self.sites[what.router].router;
+        if let Some(key) = what.key
+            && router.asks(what.service, &key_text(key), now, &mut did)
+        {
+            self.requests[request as usize].1 = Place::Asking;
+            self.after(KEY_DECIDED_WITHIN, What::Decide(request));
+            return self.apply(what.router, did);
+        }
+        self.admit(request, did);
+    }
+
+    fn admit(&mut self, request: u32, mut did: Vec<Did>) {
+        let (what, _) = self.requests[request as usize];
+        let now = self.clock.now(self.now);
+        let key = what.key.map(key_text);
+        let router = &mut self.sites[what.router].router;
+        router.admit(request, (what.service, key.as_deref()), UserKey(what.user), now, &mut did);
         self.apply(what.router, did);
+    }
+
+    /// A request has waited for what becomes of its key.
+    pub(crate) fn decide(&mut self, request: u32) {
+        if self.requests[request as usize].1 == Place::Asking {
+            self.admit(request, Vec::new());
+        }
     }
 
     pub(crate) fn give_up(&mut self, request: u32) {
@@ -49,13 +78,14 @@ impl World {
         let now = self.clock.now(self.now);
         let router = &mut self.sites[what.router].router;
         match place {
-            Place::Held => router.abandon(request, what.service, now, &mut did),
-            Place::At(instance) => {
-                if let Some(process) = self.backend.processes.get_mut(&instance) {
+            Place::Held => router.abandon(request, now, &mut did),
+            Place::At(pid) => {
+                if let Some(process) = self.backend.processes.get_mut(&pid) {
                     process.requests.remove(&request);
                 }
-                router.release(request, what.service, None, now, &mut did);
+                router.release(request, None, now, &mut did);
             }
+            Place::Asking => {}
             Place::Coming | Place::Done(_) => return,
         }
         self.answer(request, "client gone");
@@ -69,23 +99,26 @@ impl World {
         }
         let mut did = Vec::new();
         let now = self.clock.now(self.now);
-        self.sites[what.router].router.abandon(request, what.service, now, &mut did);
+        self.sites[what.router].router.abandon(request, now, &mut did);
         self.answer(request, "held too long");
         self.apply(what.router, did);
     }
 
-    pub(crate) fn finish(&mut self, request: u32, instance: InstanceId) {
+    pub(crate) fn finish(&mut self, request: u32, pid: Pid) {
         let (what, place) = self.requests[request as usize];
-        let Some(process) = self.backend.processes.get_mut(&instance) else { return };
-        if place != Place::At(instance) || process.hung {
+        let Some(process) = self.backend.processes.get_mut(&pid) else { return };
+        if place != Place::At(pid) || process.hung {
             return;
+        }
+        if process.paused {
+            return self.after(FROZEN_LOOKS, What::Finish(request, pid));
         }
         process.requests.remove(&request);
         self.answer(request, "served");
         let now = self.clock.now(self.now);
         let mut did = Vec::new();
         let router = &mut self.sites[what.router].router;
-        router.release(request, what.service, Some(what.takes), now, &mut did);
+        router.release(request, Some(what.takes), now, &mut did);
         self.apply(what.router, did);
     }
 
@@ -94,7 +127,7 @@ impl World {
         if !self.sites[site].router.shuns(service, instance, &door) {
             return;
         }
-        if self.backend.processes.get(&instance).is_some_and(|p| p.accepts) {
+        if self.backend.processes.get(&pid_at(door.address())).is_some_and(|p| p.accepts) {
             let mut did = Vec::new();
             let now = self.clock.now(self.now);
             self.sites[site].router.welcome(service, instance, &door, now, &mut did);
@@ -116,26 +149,42 @@ impl World {
                     self.after(patience, What::HoldTimeout(request));
                     self.story.line(self.now, || format!("request {request} is held"));
                 }
-                Did::Sent { request, instance } => self.sent(site, request, instance, &mut open),
+                Did::Sent { request, instance, address } => {
+                    self.sent(site, request, (instance, address), &mut open);
+                }
             }
         }
         self.want_batch(site);
     }
 
-    pub(crate) fn sent(&mut self, site: usize, request: u32, instance: InstanceId, open: &mut VecDeque<Did>) {
+    pub(crate) fn sent(
+        &mut self,
+        site: usize,
+        request: u32,
+        (instance, address): (InstanceId, SocketAddr),
+        open: &mut VecDeque<Did>,
+    ) {
         let (what, _) = self.requests[request as usize];
         let now = self.clock.now(self.now);
-        if let Some(process) = self.backend.processes.get_mut(&instance).filter(|p| p.accepts) {
+        let pid = pid_at(address);
+        if let Some(process) = self.backend.processes.get_mut(&pid).filter(|p| p.accepts) {
             process.requests.insert(request);
-            self.requests[request as usize].1 = Place::At(instance);
+            process.touched = true;
+            let (key, asked) = (process.key.clone(), what.key.map(key_text));
+            self.requests[request as usize].1 = Place::At(pid);
             self.story.line(self.now, || format!("request {request} goes to {instance}"));
-            return self.after(what.takes, What::Finish(request, instance));
+            if key.is_some() && key != asked {
+                let what =
+                    format!("request {request} of key {asked:?} goes to {instance}, which is {key:?}'s");
+                return self.fail("one-key", what);
+            }
+            return self.after(what.takes, What::Finish(request, pid));
         }
         self.story.line(self.now, || format!("request {request}: {instance} takes no connection"));
         let mut did = Vec::new();
         let router = &mut self.sites[site].router;
-        if let Some(door) = router.put_back(request, what.service, now, &mut did) {
-            self.after(Span::from_millis(100), What::Probe(site, what.service, instance, door));
+        if let Some((service, door)) = router.put_back(request, now, &mut did) {
+            self.after(Span::from_millis(100), What::Probe(site, service, instance, door));
         }
         for did in did.into_iter().rev() {
             open.push_front(did);

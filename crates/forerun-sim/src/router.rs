@@ -3,14 +3,19 @@
 
 use forerun_route::{Admission, Asking, Effects, Link, Queue, Refusal, Seat};
 use forerun_types::{
-    Activity, Event, Finished, Generation, InstanceId, RouteTable, RouterId, ServiceId, Span, Time, Traffic,
-    UserKey,
+    Activity, Event, Finished, Generation, InstanceId, Mode, RouteTable, RouterId, ServiceId, Span, Time,
+    Traffic, UserKey, Variant,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Instances are reached by their ids: an address is all that there is of a connection.
+/// How long a request waits for what becomes of its key, and when a key without a variant is told again: as the live
+/// router has it.
+pub(crate) const KEY_DECIDED_WITHIN: Span = Span::from_millis(250);
+const KEY_TOLD_AGAIN: Span = Span::from_secs(60);
+
+/// An address is all that there is of a connection.
 #[derive(Debug)]
 pub(crate) struct Door(SocketAddr);
 
@@ -28,7 +33,7 @@ impl Link for Door {
 #[derive(Debug)]
 pub(crate) enum Did {
     /// A request was handed to an instance.
-    Sent { request: u32, instance: InstanceId },
+    Sent { request: u32, instance: InstanceId, address: SocketAddr },
     /// A request is held, for so long at most.
     Held { request: u32, patience: Span },
     /// A request was answered by the router itself.
@@ -41,6 +46,8 @@ pub(crate) enum Did {
 #[derive(Debug)]
 struct Visit {
     asking: Asking,
+    /// Whose queue it is in: its key's, if that has one.
+    service: ServiceId,
     /// Its place in line, while it is held.
     ticket: Option<u64>,
     seat: Option<Seat<Door>>,
@@ -52,6 +59,9 @@ pub(crate) struct Router {
     pub id: RouterId,
     pub generation: Generation,
     services: BTreeMap<ServiceId, Queue<u32, Door>>,
+    variants: BTreeMap<(ServiceId, String), ServiceId>,
+    /// When keys without a variant were told.
+    keys_told: BTreeMap<(ServiceId, String), Time>,
     visits: BTreeMap<u32, Visit>,
     draws: u64,
     activities: Vec<Activity>,
@@ -84,6 +94,8 @@ impl Router {
             id,
             generation: Generation(0),
             services: BTreeMap::new(),
+            variants: BTreeMap::new(),
+            keys_told: BTreeMap::new(),
             visits: BTreeMap::new(),
             draws: 0,
             activities: Vec::new(),
@@ -104,6 +116,11 @@ impl Router {
             return false;
         }
         self.generation = table.generation;
+        let variants = table.services.iter().filter_map(|s| {
+            let variant = s.spec.variant.as_ref()?;
+            Some(((variant.of, variant.key.clone()), s.spec.id))
+        });
+        self.variants = variants.collect();
         let ids: Vec<ServiceId> =
             self.services.keys().copied().chain(table.services.iter().map(|s| s.spec.id)).collect();
         for id in ids {
@@ -135,7 +152,7 @@ impl Router {
     fn seated(&mut self, request: u32, seat: Result<Seat<Door>, Refusal>, did: &mut Vec<Did>) {
         match seat {
             Ok(seat) => {
-                did.push(Did::Sent { request, instance: seat.instance });
+                did.push(Did::Sent { request, instance: seat.instance, address: seat.link.address() });
                 if let Some(visit) = self.visits.get_mut(&request) {
                     (visit.seat, visit.ticket) = (Some(seat), None);
                 }
@@ -160,15 +177,44 @@ impl Router {
         }
     }
 
+    /// Whether a request with a key waits a moment for what becomes of the key, which is told if it is new.
+    pub(crate) fn asks(&mut self, service: ServiceId, key: &str, now: Time, did: &mut Vec<Did>) -> bool {
+        let place = (service, key.to_owned());
+        let specialises = |queue: &Queue<u32, Door>| {
+            queue.route().is_some_and(|r| r.spec.specialise.is_some() && r.spec.mode == Mode::Act)
+        };
+        if self.variants.contains_key(&place) || !self.services.get(&service).is_some_and(specialises) {
+            return false;
+        }
+        let told = self.keys_told.entry(place).or_insert(Time(0));
+        if now >= *told + KEY_TOLD_AGAIN {
+            *told = now;
+            did.push(Did::Told(Event::KeySeen { service, key: key.to_owned() }));
+            return true;
+        }
+        now < *told + KEY_DECIDED_WITHIN
+    }
+
+    /// The queue for a request: its key's, unless it has none or nothing can be served there.
+    fn queue_for(&self, service: ServiceId, key: Option<&str>) -> ServiceId {
+        let variant = key.and_then(|key| self.variants.get(&(service, key.to_owned())));
+        let serves = |id: &&ServiceId| {
+            let route = self.services.get(id).and_then(Queue::route);
+            route.is_some_and(|r| r.unavailable.is_none() || !r.instances.is_empty())
+        };
+        variant.filter(serves).copied().unwrap_or(service)
+    }
+
     /// A request comes.
     pub(crate) fn admit(
         &mut self,
         request: u32,
-        service: ServiceId,
+        (service, key): (ServiceId, Option<&str>),
         user: UserKey,
         now: Time,
         did: &mut Vec<Did>,
     ) {
+        let service = self.queue_for(service, key);
         let Some(queue) = self.services.get_mut(&service).filter(|queue| queue.route().is_some()) else {
             return did.push(Did::Refused { request, why: "no such service" });
         };
@@ -181,10 +227,10 @@ impl Router {
             service,
             action: forerun_types::ActionKey(1),
         });
-        let asking = Asking { user, bytes: 1, arrived: now, again: false, key: None };
+        let asking = Asking { user, bytes: 1, arrived: now, again: false, key: key.map(Variant::access_key) };
         let mut effects = Effects::default();
         let admission = queue.admit(asking, now, || draw(&mut self.draws), || (request, ()), &mut effects);
-        self.visits.insert(request, Visit { asking, ticket: None, seat: None });
+        self.visits.insert(request, Visit { asking, service, ticket: None, seat: None });
         self.carry_out(effects, did);
         self.admitted(request, admission, did);
     }
@@ -194,12 +240,11 @@ impl Router {
     pub(crate) fn put_back(
         &mut self,
         request: u32,
-        service: ServiceId,
         now: Time,
         did: &mut Vec<Did>,
-    ) -> Option<Arc<Door>> {
+    ) -> Option<(ServiceId, Arc<Door>)> {
         let visit = self.visits.get_mut(&request)?;
-        let (seat, asking) = (visit.seat.take()?, visit.asking);
+        let (seat, asking, service) = (visit.seat.take()?, visit.asking, visit.service);
         let queue = self.services.get_mut(&service)?;
         let mut effects = Effects::default();
         let (admission, is_news) =
@@ -212,19 +257,15 @@ impl Router {
                 did.push(Did::Refused { request, why: "its instance takes no connection" });
             }
         }
-        is_news.then_some(seat.link)
+        is_news.then_some((service, seat.link))
     }
 
     /// A request has left its instance, answered or not.
-    pub(crate) fn release(
-        &mut self,
-        request: u32,
-        service: ServiceId,
-        done: Option<Span>,
-        now: Time,
-        did: &mut Vec<Did>,
-    ) {
-        let Some(seat) = self.visits.remove(&request).and_then(|visit| visit.seat) else { return };
+    pub(crate) fn release(&mut self, request: u32, done: Option<Span>, now: Time, did: &mut Vec<Did>) {
+        let Some((service, seat)) = self.visits.remove(&request).and_then(|v| Some((v.service, v.seat?)))
+        else {
+            return;
+        };
         if let Some(duration) = done {
             self.finished.push(Finished {
                 service,
@@ -243,8 +284,11 @@ impl Router {
     }
 
     /// A held request's client went away, or its time ran out.
-    pub(crate) fn abandon(&mut self, request: u32, service: ServiceId, now: Time, did: &mut Vec<Did>) {
-        let Some(ticket) = self.visits.remove(&request).and_then(|visit| visit.ticket) else { return };
+    pub(crate) fn abandon(&mut self, request: u32, now: Time, did: &mut Vec<Did>) {
+        let Some((service, ticket)) = self.visits.remove(&request).and_then(|v| Some((v.service, v.ticket?)))
+        else {
+            return;
+        };
         let Some(queue) = self.services.get_mut(&service) else { return };
         let mut effects = Effects::default();
         queue.give_up(ticket, now, &mut effects);

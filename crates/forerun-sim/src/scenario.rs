@@ -1,6 +1,7 @@
 //! A world before it begins: its services, its site, its routers and its requests, drawn from the seed.
 
 use crate::faults::Fault;
+use crate::levels;
 use crate::random::Random;
 use forerun_core::Canary;
 use forerun_types::{HoldLimits, Mode, Resources, ServiceId, ServiceSpec, SiteId, SiteSpec, Span};
@@ -29,11 +30,18 @@ pub struct Request {
     pub at: Span,
     pub service: ServiceId,
     pub user: u64,
+    /// What its service may specialise by.
+    pub key: Option<u32>,
     pub router: usize,
     /// How long an instance takes for it.
     pub takes: Span,
     /// How long its client waits for an answer.
     pub patience: Span,
+}
+
+/// A key as requests bring it.
+pub(crate) fn key_text(key: u32) -> String {
+    format!("k{key}")
 }
 
 /// What a seed makes.
@@ -48,6 +56,8 @@ pub struct Setting {
     pub flush_interval: Span,
     pub segment_bytes_max: u64,
     pub segments: u64,
+    /// What people do past the engine.
+    pub hands: u64,
     /// `forerun`, or a fixed keep-alive.
     pub keep: Option<Span>,
 }
@@ -57,7 +67,7 @@ impl Setting {
     pub fn of(scenario: &Scenario) -> Self {
         let mut draw = Random::of(scenario.seed, "setting");
         let count = [1, 2, 3, 3, 5, 8, 12][draw.below(7) as usize];
-        let services: Vec<_> = (0..count).map(|id| Arc::new(service(id, &mut draw))).collect();
+        let mut services: Vec<_> = (0..count).map(|id| Arc::new(service(id, &mut draw))).collect();
         let largest = services.iter().map(|s| s.resources.memory_bytes).max().unwrap_or(1);
         let by_count = draw.below(2) == 0;
         let site = SiteSpec {
@@ -75,7 +85,9 @@ impl Setting {
         let segment_bytes_max = [8, 32, 128][draw.below(3) as usize] << 10;
         let segments = draw.between(2, 6);
         let keep = (draw.below(4) == 0).then(|| Span::from_secs(draw.between(0, 120)));
+        let hands = levels::draw(scenario.seed, &mut services);
         let mut setting = Self {
+            hands,
             services,
             site,
             separate_routers,
@@ -93,6 +105,8 @@ impl Setting {
     fn load(&self, seed: u64) -> Vec<Request> {
         let mut draw = Random::of(seed, "load");
         let mut details = Random::of(seed, "requests");
+        let mut keys = Random::of(seed, "keys");
+        let distinct = keys.between(1, 6);
         let most = draw.between(50, 1_500);
         let mut arrivals: Vec<(u64, u64)> = Vec::new();
         let (end, services) = (self.lasts.0, self.services.len() as u64);
@@ -132,6 +146,7 @@ impl Setting {
                 at: Span(at),
                 service: ServiceId(service as u32),
                 user: 1 + details.below(users),
+                key: keys.below(5).checked_sub(1).map(|_| keys.below(distinct) as u32),
                 router: details.below(routers) as usize,
                 takes: Span(match details.below(20) {
                     0 => details.between(10 * second, 90 * second),

@@ -1,5 +1,6 @@
 //! What happened, for a person to read.
 
+use crate::ports::Given;
 use crate::world::BEGAN;
 use forerun_types::{Event, RouteTable, Time};
 
@@ -63,6 +64,24 @@ impl Story {
                 })
                 .collect();
             format!("ORDER table {}: {}", table.generation, changed.join(", "))
+        });
+    }
+
+    /// An order for what is there already.
+    pub(crate) fn order(&mut self, at: Time, order: &Given) {
+        self.line(at, || match order {
+            Given::Adopt(order, handle) => {
+                format!(
+                    "ORDER adopt {handle} as {} of {} ({})",
+                    order.instance, order.spec.name, order.generation
+                )
+            }
+            Given::Specialise(order) => {
+                format!("ORDER specialise {} for {} ({})", order.instance, order.spec.name, order.generation)
+            }
+            Given::AskBusy(order) => format!("ORDER ask {} whether it is busy", order.instance),
+            Given::Know(services) => format!("ORDER know {services:?}"),
+            order => format!("ORDER {order:?}"),
         });
     }
 

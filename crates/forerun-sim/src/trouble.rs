@@ -1,10 +1,10 @@
 //! What strikes at a time of its own: faults of routers, disks and clocks, kills, and people who change things.
 
-use crate::backend::Step;
+use crate::backend::{Pid, Step};
 use crate::faults::{Fault, Faults};
 use crate::lives;
 use crate::world::{CHANCES, What, World};
-use forerun_types::{Event, InstanceId, Override, ServiceSpec, Span, Time};
+use forerun_types::{Event, Override, ServiceSpec, Span, Time};
 use std::sync::Arc;
 
 impl World {
@@ -85,11 +85,11 @@ impl World {
             self.back(at);
         }
         self.faults.heal();
+        self.hands_off();
         self.with_disk(|disk| (disk.full, disk.latency_us) = (false, 0));
-        let sick: Vec<InstanceId> =
-            self.backend.processes.iter().filter(|p| p.1.hung).map(|p| *p.0).collect();
-        for instance in sick {
-            self.process(instance, Step::Die);
+        let sick: Vec<Pid> = self.backend.processes.iter().filter(|p| p.1.hung).map(|p| *p.0).collect();
+        for pid in sick {
+            self.process(pid, Step::Die);
         }
         for process in self.backend.processes.values_mut() {
             process.accepts = true;

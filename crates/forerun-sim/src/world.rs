@@ -1,7 +1,8 @@
 //! The world: time, and everything that happens in it, in order.
 
-use crate::backend::{Answer, Backend, Due, Phase, Step};
+use crate::backend::{Backend, Due, Follows, Phase, Pid, Step, outlives};
 use crate::checks::Checks;
+use crate::daemon::USAGE_EVERY;
 use crate::faults::{Fault, Faults};
 use crate::ports::{Given, Orders, SimBackends, SimClock, SimDisk, SimRouters};
 use crate::random::Random;
@@ -30,12 +31,17 @@ pub(crate) enum What {
     Arrive(u32),
     GiveUp(u32),
     HoldTimeout(u32),
-    Finish(u32, InstanceId),
+    Finish(u32, Pid),
+    Decide(u32),
     Probe(usize, ServiceId, InstanceId, Arc<Door>),
     Up(usize, u32, Event),
     Batch(usize),
     Table(usize, u32, Arc<RouteTable>),
-    Process(u32, InstanceId, Step),
+    Process(Pid, Step),
+    List(u32, ServiceId),
+    LeftOver(u32),
+    Usage,
+    Hand,
     Answer(u32, Event),
     Chance,
     Change,
@@ -55,7 +61,9 @@ pub(crate) enum What {
 pub(crate) enum Place {
     Coming,
     Held,
-    At(InstanceId),
+    /// Its key has just been told, and it waits for what becomes of that.
+    Asking,
+    At(Pid),
     Done(&'static str),
 }
 
@@ -100,6 +108,8 @@ pub(crate) struct World {
     pub(crate) wall_ahead_us: i64,
     /// How people change what is configured.
     pub(crate) changes: Random,
+    /// What people do past the engine.
+    pub(crate) hands: Random,
     pub(crate) backend: Backend,
     pub(crate) sites: Vec<Site>,
     pub(crate) requests: Vec<(Request, Place)>,
@@ -171,6 +181,7 @@ impl World {
             clock: SimClock::new(BEGAN, 0, Time(0)),
             wall_ahead_us: 0,
             changes: Random::of(seed, "changes"),
+            hands: Random::of(seed, "hands"),
             backend: Backend::new(seed),
             sites: Vec::new(),
             requests: setting.requests.iter().map(|r| (*r, Place::Coming)).collect(),
@@ -212,6 +223,13 @@ impl World {
             let at = world.changes.below(world.setting.lasts.0);
             world.after(Span(at), What::Change);
         }
+        for _ in 0..world.setting.hands {
+            let at = world.hands.below(world.setting.lasts.0);
+            world.after(Span(at), What::Hand);
+        }
+        if world.setting.services.iter().any(|s| s.pausable) {
+            world.after(USAGE_EVERY, What::Usage);
+        }
         world.after(world.setting.lasts, What::Heal);
         world.plan_probes();
         world
@@ -229,6 +247,7 @@ impl World {
                 at,
                 service: spec.id,
                 user: 1,
+                key: None,
                 router: 0,
                 takes: Span::from_millis(10),
                 patience: Span::from_secs(600),
@@ -287,14 +306,19 @@ impl World {
             What::Arrive(request) => self.arrive(request),
             What::GiveUp(request) => self.give_up(request),
             What::HoldTimeout(request) => self.hold_timeout(request),
-            What::Finish(request, instance) => self.finish(request, instance),
+            What::Finish(request, pid) => self.finish(request, pid),
+            What::Decide(request) => self.decide(request),
             What::Probe(site, service, instance, door) => self.probe(site, service, instance, door),
             What::Up(site, epoch, event) => self.up(site, epoch, event),
             What::Batch(site) => self.batch(site),
             What::Table(site, epoch, table) => self.table_arrives(site, epoch, &table),
-            What::Process(life, instance, step) if life == self.life => self.process(instance, step),
+            What::Process(pid, step) => self.process(pid, step),
             What::Answer(life, event) if life == self.life => self.tell(&event),
-            What::Process(..) | What::Answer(..) => {}
+            What::Answer(..) => {}
+            What::List(life, service) => self.list(life, service),
+            What::LeftOver(life) => self.left_over(life),
+            What::Usage => self.tell_usage(),
+            What::Hand => self.hand(),
             What::Chance => self.chance(),
             What::Change => self.change(),
             What::Back(at) => self.back(at),
@@ -357,7 +381,7 @@ impl World {
     /// What the shell has ordered, in its order; then what always holds.
     pub(crate) fn carry_out(&mut self) {
         let given = std::mem::take(&mut *self.orders.borrow_mut());
-        let (mut due, mut answers) = (Vec::new(), Vec::new());
+        let mut follows = Follows::default();
         let now = self.clock.now(self.now);
         for order in given {
             match order {
@@ -369,8 +393,9 @@ impl World {
                         )
                     });
                     self.check_id(order.instance);
+                    self.check_change(now, &Given::Start(order.clone()));
                     self.checks.orders.start(now, &order);
-                    self.backend.start(&order, &mut self.faults, &mut due, &mut answers);
+                    self.backend.start(&order, &mut self.faults, &mut follows);
                     self.checks_physical_room();
                 }
                 Given::Stop(order) => {
@@ -379,12 +404,13 @@ impl World {
                     });
                     self.check_stop(now, order.instance);
                     self.checks.orders.stop(now, &order);
-                    self.backend.stop(&order, &mut self.faults, &mut due, &mut answers);
+                    self.backend.stop(&order, &mut self.faults, &mut follows);
                 }
-                Given::Table(table) => self.published(now, table, &mut due),
+                Given::Table(table) => self.published(now, table, &mut follows.due),
+                order => self.change_ordered(now, order, &mut follows),
             }
         }
-        self.schedule(due, answers);
+        self.schedule(follows);
         self.check();
     }
 
@@ -398,7 +424,9 @@ impl World {
         for gone in listed(&before).difference(&listed(&table)) {
             if self.faults.strikes(Fault::DiesDraining) {
                 let later = self.faults.how(Fault::DiesDraining).below(5_000_000);
-                due.push((Span(later), *gone, Step::Die));
+                if let Some(pid) = self.backend.by_instance.get(gone) {
+                    due.push((Span(later), *pid, Step::Die));
+                }
             }
         }
         for site in 0..self.sites.len() {
@@ -406,39 +434,61 @@ impl World {
         }
     }
 
-    pub(crate) fn schedule(&mut self, due: Vec<Due>, answers: Vec<Answer>) {
+    pub(crate) fn schedule(&mut self, follows: Follows) {
         let life = self.life;
-        for (after, instance, step) in due {
-            self.after(after, What::Process(life, instance, step));
+        for (after, pid, step) in follows.due {
+            self.after(after, What::Process(pid, step));
         }
-        for (after, event) in answers {
+        for (after, event) in follows.answers {
             self.after(after, What::Answer(life, event));
+        }
+        for (rule, what) in follows.wrong {
+            self.fail(rule, what);
         }
     }
 
-    pub(crate) fn process(&mut self, instance: InstanceId, step: Step) {
+    /// Orders for what is there already.
+    fn change_ordered(&mut self, now: Time, order: Given, follows: &mut Follows) {
+        self.story.order(self.now, &order);
+        self.check_change(now, &order);
+        let faults = &mut self.faults;
+        match order {
+            Given::Adopt(order, handle) => self.backend.adopt(&order, &handle, faults, follows),
+            Given::Pause(instance, generation) => self.backend.pause(instance, generation, faults, follows),
+            Given::Resume(instance, generation) => self.backend.resume(instance, generation, faults, follows),
+            Given::Specialise(order) => self.backend.specialise(&order, faults, follows),
+            Given::AskBusy(order) => self.backend.ask_busy(&order, faults, &mut follows.answers),
+            Given::LetGo(instance) => self.backend.let_go(instance),
+            Given::Know(services) => self.knows(&services),
+            Given::Start(_) | Given::Stop(_) | Given::Table(_) => {}
+        }
+    }
+
+    pub(crate) fn process(&mut self, pid: Pid, step: Step) {
+        let Some(instance) = self.backend.processes.get(&pid).map(|p| p.instance) else { return };
         if step == Step::Hang && self.faults.healed() {
             return;
         }
-        let mut answers = Vec::new();
-        let gone = self.backend.step(instance, step, &mut self.faults, &mut answers);
-        if !self.backend.processes.contains_key(&instance) {
-            self.story.line(self.now, || format!("instance {instance}: {step:?}"));
+        let mut follows = Follows::default();
+        let gone = self.backend.step(self.now.0, pid, step, &mut self.faults, &mut follows);
+        if !self.backend.processes.contains_key(&pid) {
+            let name = instance.map_or_else(String::new, |i| format!(", instance {i}"));
+            self.story.line(self.now, || format!("c{pid}{name}: {step:?}"));
         }
         for request in gone {
-            self.reset(request, instance);
+            self.reset(request, pid);
         }
-        self.schedule(Vec::new(), answers);
+        self.schedule(follows);
     }
 
     /// An instance has gone with a request at it.
-    pub(crate) fn reset(&mut self, request: u32, instance: InstanceId) {
+    pub(crate) fn reset(&mut self, request: u32, pid: Pid) {
         let (what, place) = self.requests[request as usize];
-        if place == Place::At(instance) {
+        if place == Place::At(pid) {
             self.answer(request, "reset");
             let mut did = Vec::new();
             let now = self.clock.now(self.now);
-            self.sites[what.router].router.release(request, what.service, None, now, &mut did);
+            self.sites[what.router].router.release(request, None, now, &mut did);
             self.apply(what.router, did);
         }
     }
@@ -488,8 +538,13 @@ impl World {
             .backend
             .processes
             .iter()
+            .filter(|(_, p)| !outlives(&p.spec) || p.instance.is_some())
             .map(|(i, p)| {
-                format!("{i} of {} ({})", p.spec.name, if p.phase == Phase::Ending { "ending" } else { "up" })
+                format!(
+                    "c{i} of {} ({})",
+                    p.spec.name,
+                    if p.phase == Phase::Ending { "ending" } else { "up" }
+                )
             })
             .collect();
         if !alive.is_empty() {
@@ -498,7 +553,8 @@ impl World {
         if self.engine.as_ref().is_none_or(|e| !e.finished()) {
             self.fail("left-behind", "the shutdown does not come to its end".to_owned());
         }
-        let open = self.requests.iter().position(|r| matches!(r.1, Place::Held | Place::At(_)));
+        let open =
+            self.requests.iter().position(|r| matches!(r.1, Place::Held | Place::Asking | Place::At(_)));
         if let Some(open) = open {
             self.fail("one-answer", format!("request {open} never got an answer"));
         }
