@@ -199,6 +199,11 @@ impl World {
     /// `docker pause`, or `unpause` where it is frozen.
     fn freeze_by_hand(&mut self, spec: &Arc<ServiceSpec>) {
         let Some(pid) = self.any_of(spec.id) else { return };
+        // What happens before a daemon has told that it is ready it tells after that.
+        let is_told = |instance| self.checks.orders.instances().any(|i| i.instance == instance && i.ready);
+        if self.backend.processes.get(&pid).and_then(|p| p.instance).is_some_and(|i| !is_told(i)) {
+            return;
+        }
         let Some(process) = self.backend.processes.get_mut(&pid) else { return };
         process.paused = !process.paused;
         let (paused, instance) = (process.paused, process.instance);

@@ -130,9 +130,8 @@ impl Checks {
             Event::ServiceGone(service) => {
                 levels.down.remove(service);
             }
-            Event::Found { service, handle, was, paused, .. } => {
+            Event::Found { handle, was, paused, .. } => {
                 levels.found.insert(handle.clone(), (*paused, was.is_none()));
-                levels.down.remove(service);
             }
             Event::StoppedByHand { instance, .. } => {
                 let seen = self.orders.instances().find(|i| i.instance == *instance);
@@ -253,6 +252,9 @@ impl Checks {
                 self.raised(now, &order.spec, Span::ZERO).or_else(depends)
             }
             Given::Adopt(order, handle) => {
+                if self.orders.instances().all(|i| i.instance != order.instance) {
+                    self.levels.down.remove(&order.spec.id);
+                }
                 self.orders.adopt(now, order);
                 let (paused, theirs) = self.levels.found.get(handle).copied().unwrap_or_default();
                 if paused {
