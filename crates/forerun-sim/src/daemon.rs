@@ -137,7 +137,11 @@ impl World {
             let at = self.hands.below(self.setting.services.len() as u64) as usize;
             let mode = [None, Some(Mode::Act), Some(Mode::Observe)][self.hands.below(3) as usize];
             let service = self.setting.services[at].id;
-            return self.tell(&Event::ModeTold { service, mode });
+            // Of what is gone nobody can say anything: the API knows no such service.
+            if self.table.service(service).is_some() {
+                self.tell(&Event::ModeTold { service, mode });
+            }
+            return;
         }
         if services.is_empty() {
             return;
