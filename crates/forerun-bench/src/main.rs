@@ -2,6 +2,7 @@
 //! differ and are noisy; ratios travel.
 
 mod core;
+mod predict;
 mod replay;
 mod specialise;
 mod wake;
@@ -41,8 +42,13 @@ impl Figure {
 type Run = fn() -> Vec<Figure>;
 
 /// Every benchmark by its name.
-const BENCHES: [(&str, Run); 4] =
-    [("core", core::run), ("replay", replay::run), ("wake", wake::run), ("specialise", specialise::run)];
+const BENCHES: [(&str, Run); 5] = [
+    ("core", core::run),
+    ("predict", predict::run),
+    ("replay", replay::run),
+    ("wake", wake::run),
+    ("specialise", specialise::run),
+];
 
 fn main() {
     // `wake` and `specialise` start this program again: as what they run, and as the process backend's helpers.

@@ -19,8 +19,8 @@ const CONTEXTS: usize = 16;
 const REACH: usize = 5;
 const EXPERTS: usize = 2 * CONTEXTS + 1;
 const TOTALS: usize = 8;
-const RATE: f32 = 0.03;
-const RATE_PLAIN: f32 = 0.01;
+const RATE: f32 = 0.1;
+const RATE_PLAIN: f32 = 0.03;
 const OWN_FADE: u32 = 128;
 const ALL_FADE: u32 = 20_000;
 /// The quantiles that are told: .05, .1, ... .95.
