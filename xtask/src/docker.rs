@@ -21,9 +21,9 @@ const DEMO_MINUTES: &str = "8";
 const DEMO_LIMIT: Duration = Duration::from_secs(180);
 
 /// What it takes to run an engine and to fill it.
-const PROGRAMS: &[&str] = &["dockerd", "docker", "iptables", "busybox"];
+const PROGRAMS: &[&str] = &["dockerd", "docker", "iptables", "busybox", "openssl"];
 /// Where those are; Debian's names.
-const DEBIAN: &[&str] = &["docker.io", "iptables", "busybox-static"];
+const DEBIAN: &[&str] = &["docker.io", "iptables", "busybox-static", "openssl"];
 
 pub(crate) fn run(context: &Context) -> Count {
     let tests = wanted(&context.packages);

@@ -82,6 +82,12 @@ impl Books {
         true
     }
 
+    /// A container that is not there any more; its instance gets another.
+    pub(super) fn release(&mut self, container: &str) {
+        self.holders.remove(container);
+        self.marks.remove(container);
+    }
+
     /// Forgets an instance; its container is nobody's.
     pub(super) fn end(&mut self, instance: InstanceId) {
         self.readings.remove(&instance);
@@ -89,6 +95,11 @@ impl Books {
             self.holders.remove(&container);
             self.marks.remove(&container);
         }
+    }
+
+    /// Each instance looks for itself whether its container is still what it was.
+    pub(super) fn look_all(&self) {
+        self.runs.values().for_each(|run| run.look.notify_one());
     }
 
     pub(super) fn unfind(&mut self, container: &str) {
@@ -121,6 +132,12 @@ impl Books {
         if let Some(marks) = self.marks.get_mut(container) {
             marks.signal = None;
         }
+    }
+
+    /// An engine that was stopped had sent every container a signal, which is nobody's stop; so whatever was heard of
+    /// signals before the engine went says nothing once it is back.
+    pub(super) fn forget_signals(&mut self) {
+        self.marks.values_mut().for_each(|marks| marks.signal = None);
     }
 
     fn mark(&mut self, container: &str) -> &mut Marks {
@@ -200,6 +217,8 @@ mod tests {
         assert_eq!(books.signal_of("x").as_deref(), Some("SIGTERM"));
         books.signalled("x", "SIGKILL");
         assert_eq!(books.signal_of("x").as_deref(), Some("SIGKILL"));
+        books.forget_signals();
+        assert_eq!(books.signal_of("x"), None);
         assert_eq!((books.signal_of("y"), books.saw_oom("x")), (None, false));
         for n in 0..3 * MARKS_MAX {
             books.ran_out_of_memory(&n.to_string());

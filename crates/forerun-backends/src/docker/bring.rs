@@ -36,6 +36,8 @@ pub(super) enum Fall {
     Ended(String),
     /// It has done what it was to do already.
     Completed(SocketAddr),
+    /// What is left of a start that the engine died in; it can never be started again.
+    Husk(String),
 }
 
 impl From<EngineError> for Fall {
@@ -62,6 +64,7 @@ pub(super) async fn up(life: &mut Life, ordered: Instant) -> Result<(Held, Socke
         Err(fall) => fall,
     };
     Err(match fall {
+        Fall::Husk(why) => Fall::Failed(why),
         Fall::Failed(why) if Instant::now() >= until && !why.starts_with(LATE) => {
             Fall::Failed(format!("{LATE} {timeout}: {why}"))
         }
@@ -70,15 +73,18 @@ pub(super) async fn up(life: &mut Life, ordered: Instant) -> Result<(Held, Socke
 }
 
 async fn up_until(life: &mut Life, until: Instant) -> Result<(Held, SocketAddr), Fall> {
-    let got = get(life, until).await?;
+    let mut got = get(life, until).await?;
     if got.own {
         life.keeper.tell(Event::IsOwn { instance: life.instance });
     }
-    let turned = turn(life, until).await;
-    let started = match turned {
-        Ok(_turn) => start(life, &got, until).await,
-        Err(fall) => Err(fall),
-    };
+    let mut started = started(life, &got, until).await;
+    if let (Err(Fall::Husk(why)), false) = (&started, got.own) {
+        tracing::warn!(instance = %life.instance, why, "making a container anew");
+        life.keeper.link.insist(until, async |engine| gone(engine.remove(&got.id).await)).await?;
+        life.keeper.books.borrow_mut().release(&got.id);
+        got = get(life, until).await?;
+        started = self::started(life, &got, until).await;
+    }
     let held = match started {
         Ok(held) => held,
         Err(fall) => return Err(fail_unready(life, &got, fall).await),
@@ -87,6 +93,16 @@ async fn up_until(life: &mut Life, until: Instant) -> Result<(Held, SocketAddr),
         Ok(address) => Ok((held, address)),
         Err(fall) => Err(fail(life, &held, fall).await),
     }
+}
+
+async fn started(life: &mut Life, got: &Got, until: Instant) -> Result<Held, Fall> {
+    let _turn = turn(life, until).await?;
+    start(life, got, until).await
+}
+
+/// What is not there any more is removed.
+fn gone(removed: Result<(), EngineError>) -> Result<(), EngineError> {
+    removed.or_else(|error| if error.is_absent() { Ok(()) } else { Err(error) })
 }
 
 fn check(life: &Life) -> Result<(), String> {
@@ -259,7 +275,15 @@ async fn start(life: &Life, got: &Got, until: Instant) -> Result<Held, Fall> {
     let link = &life.keeper.link;
     match got.paused {
         true => link.insist(until, async |engine| engine.unpause(&got.id).await).await?,
-        false => link.insist(until, async |engine| engine.start(&got.id).await).await?,
+        false => {
+            let started = link.insist(until, async |engine| engine.start(&got.id).await).await;
+            started.map_err(|error| match error.is_husk() {
+                true => Fall::Husk(format!(
+                    "{error}; it is left of a start that the engine died in: remove the container and make it anew"
+                )),
+                false => error.into(),
+            })?;
+        }
     }
     let found = link.insist(until, async |engine| engine.inspect(&got.id).await).await?;
     let engine = link.engine(until).await?;
@@ -342,8 +366,7 @@ async fn early_end(life: &Life, held: &Held) -> Option<Fall> {
 
 /// What is there to be done once has nothing to be ready for.
 fn ended_early(life: &Life, ended: &Ended, address: SocketAddr) -> Fall {
-    let once = life.spec.unrouted || life.spec.ready == Readiness::None;
-    match once && ended.is_completed() {
+    match life.is_once() && ended.is_completed() {
         true => Fall::Completed(address),
         false => Fall::Ended(format!("ended before it was ready: {}", ended.sentence())),
     }
@@ -358,7 +381,7 @@ async fn fail(life: &mut Life, held: &Held, fall: Fall) -> Fall {
             life.let_go(held, false);
             Fall::Stopped
         }
-        Fall::Completed(_) | Fall::Ended(_) => {
+        Fall::Completed(_) | Fall::Ended(_) | Fall::Husk(_) => {
             life.let_go(held, false);
             fall
         }
@@ -388,7 +411,9 @@ async fn fail_unready(life: &Life, got: &Got, fall: Fall) -> Fall {
 async fn clean(life: &Life, got: &Got) {
     let until = Instant::now() + CLEANING.min(PATIENCE);
     let grace = if got.own { GRACE_OWN } else { GRACE_MADE };
+    life.keeper.stops.borrow_mut().begin(&got.id, grace);
     let stopped = life.keeper.link.insist(until, async |engine| engine.stop(&got.id, grace).await).await;
+    life.keeper.stops.borrow_mut().end(&got.id);
     if let Err(error) = stopped
         && !error.is_absent()
     {

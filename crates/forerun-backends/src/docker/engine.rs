@@ -67,6 +67,12 @@ impl EngineError {
         matches!(self, Self::Refused { status: 409, .. })
     }
 
+    /// The engine has died while it started the container, and what runs containers has kept half of it. Seen with
+    /// Docker Engine 20.10: no later start of that container succeeds.
+    pub(super) fn is_husk(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.starts_with("task ") && message.ends_with("already exists"))
+    }
+
     /// Nothing was refused: what was asked for may have been done or not.
     pub(super) fn is_silence(&self) -> bool {
         matches!(
@@ -137,8 +143,11 @@ impl Engine {
         within(&self.place, what, deadline, Box::pin(call))
     }
 
+    /// By a connection of its own: an engine that is being stopped takes no new ones, and answers the old ones to its
+    /// end.
     pub(super) async fn ping(&self) -> Result<(), EngineError> {
-        self.call("answer a ping", LOOK / 2, self.docker.ping()).await.map(drop)
+        let fresh = self.place.open(CLIENT_SECS)?;
+        self.call("answer a ping", LOOK / 2, fresh.ping()).await.map(drop)
     }
 
     /// All containers with this label (`key` or `key=value`), running or not; empty is every container.
@@ -405,6 +414,11 @@ fn failed(
     use bollard::errors::Error;
     let host = place.host.clone();
     match error {
+        Error::DockerResponseServerError { message, .. }
+            if message.contains("HTTP request to an HTTPS server") =>
+        {
+            EngineError::Unreachable { host, why: "it wants TLS: give ca, cert and key".to_owned() }
+        }
         Error::DockerResponseServerError { status_code, message } => {
             let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
             EngineError::Refused { what, status: *status_code, message }
@@ -420,7 +434,7 @@ fn failed(
             if why.contains("Permission denied") {
                 EngineError::Denied { host }
             } else {
-                EngineError::Unreachable { host, why }
+                EngineError::Unreachable { host, why: place.explained(why) }
             }
         }
     }

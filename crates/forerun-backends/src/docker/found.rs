@@ -58,8 +58,7 @@ pub(super) async fn look(keeper: &Rc<Keeper>, engine: &Engine) -> Result<(), Eng
 /// What is known without being there goes.
 fn settle(keeper: &Keeper, there: &HashSet<String>) {
     let mut books = keeper.books.borrow_mut();
-    // Each instance looks for itself whether its container is still what it was.
-    books.runs.values().for_each(|run| run.look.notify_one());
+    books.look_all();
     let lost: Vec<String> = books.found.keys().filter(|id| !there.contains(*id)).cloned().collect();
     lost.iter().for_each(|id| books.unfind(id));
 }

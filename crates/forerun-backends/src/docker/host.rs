@@ -66,7 +66,35 @@ impl Place {
         Some(name.trim_start_matches('[').trim_end_matches(']'))
     }
 
+    /// What TLS says of a connection, with the file that it is about.
+    pub(super) fn explained(&self, why: String) -> String {
+        let Some(TlsFiles { ca, cert, .. }) = &self.tls else { return why };
+        if why.contains("invalid peer certificate") {
+            return format!("`{}` did not sign its certificate: {why}", ca.display());
+        }
+        if why.contains("received fatal alert") {
+            return format!("it does not take the certificate `{}`: {why}", cert.display());
+        }
+        why
+    }
+
+    /// The files are looked at first: what reads them later does not name them.
+    fn check_files(&self) -> Result<(), EngineError> {
+        let Some(TlsFiles { ca, cert, key }) = &self.tls else { return Ok(()) };
+        for path in [ca, cert, key] {
+            let why = match std::fs::read_to_string(path) {
+                Ok(text) if text.contains("-----BEGIN") => continue,
+                Ok(_) => "is no PEM file".to_owned(),
+                Err(error) => format!("cannot be read: {error}"),
+            };
+            let why = format!("`{}` {why}; mend the path or the file", path.display());
+            return Err(EngineError::Unreachable { host: self.host.clone(), why });
+        }
+        Ok(())
+    }
+
     pub(super) fn open(&self, timeout_secs: u64) -> Result<Docker, EngineError> {
+        self.check_files()?;
         let version = newest();
         let opened = match (&self.tls, self.host.strip_prefix("unix://")) {
             (_, Some(path)) => Docker::connect_with_unix(path, timeout_secs, &version),

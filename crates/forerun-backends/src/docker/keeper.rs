@@ -9,6 +9,7 @@ use super::life::{Change, Life};
 use super::link::Link;
 use super::make::Manner;
 use super::owner::Owner;
+use super::stops::Stops;
 use super::watch::Labels;
 use super::{usage, watch};
 use crate::Sink;
@@ -49,6 +50,7 @@ pub(super) struct Keeper {
     pub(super) link: Link,
     pub(super) books: RefCell<Books>,
     pub(super) images: Rc<Images>,
+    pub(super) stops: RefCell<Stops>,
     /// Turns at what makes the engine work hard: more at once only makes each slower.
     pub(super) turns: Arc<Semaphore>,
     pub(super) labels: RefCell<Option<Labels>>,
@@ -67,6 +69,7 @@ impl Keeper {
     ) -> Rc<Self> {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let host = settings.host.clone().unwrap_or_default();
+        let stops = Stops::of(settings.state_folder.as_deref(), &settings.name);
         let not_yet = EngineError::Unreachable { host, why: "not connected yet".to_owned() };
         Rc::new(Self {
             settings,
@@ -76,6 +79,7 @@ impl Keeper {
             link: Link::new(not_yet),
             books: RefCell::default(),
             images: Rc::new(Images::new()),
+            stops: RefCell::new(stops),
             turns: Arc::new(Semaphore::new((2 * cores).clamp(4, 16))),
             labels: RefCell::default(),
             look: Notify::new(),
@@ -132,6 +136,7 @@ impl Keeper {
             stop: stopped,
             look: Rc::clone(&look),
             changes: asked,
+            seen_over: self.link.number(),
         };
         let run = Run { stop, look, changes, spec: Arc::clone(spec), container: None, counts: false };
         self.books.borrow_mut().runs.insert(instance, run);

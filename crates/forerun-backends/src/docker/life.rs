@@ -5,7 +5,7 @@ use super::change;
 use super::end::{Ended, has_ended};
 use super::keeper::Keeper;
 use super::ready::Waited;
-use forerun_types::{Event, InstanceId, ServiceSpec, Span};
+use forerun_types::{Event, InstanceId, Readiness, ServiceSpec, Span};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -77,6 +77,8 @@ pub(super) struct Life {
     pub(super) stop: watch::Receiver<Option<Duration>>,
     pub(super) look: Rc<Notify>,
     pub(super) changes: mpsc::Receiver<Change>,
+    /// The connection over which it was last seen to run.
+    pub(super) seen_over: u64,
 }
 
 impl Life {
@@ -89,7 +91,7 @@ impl Life {
                 self.serve(held, address).await;
             }
             Err(bring::Fall::Stopped) => self.keeper.finish(instance, Event::Stopped { instance }),
-            Err(bring::Fall::Failed(why) | bring::Fall::Ended(why)) => {
+            Err(bring::Fall::Failed(why) | bring::Fall::Ended(why) | bring::Fall::Husk(why)) => {
                 self.keeper.finish(instance, Event::StartFailed { instance, why });
             }
             Err(bring::Fall::Completed(address)) => {
@@ -140,6 +142,7 @@ impl Life {
     /// From ready to the end.
     async fn serve(&mut self, mut held: Held, address: SocketAddr) {
         let mut pending: Option<Pending> = None;
+        self.seen_over = self.keeper.link.number();
         // It may have ended before anybody looked.
         self.look.notify_one();
         let look = Rc::clone(&self.look);
@@ -212,6 +215,7 @@ impl Life {
 
     /// Looks at the container. Returns how it ended if it has. While it is being changed, what it is now is no news.
     async fn examine(&mut self, held: &mut Held, changing: bool) -> Option<Ended> {
+        let number = self.keeper.link.number();
         let engine = self.keeper.link.get()?;
         let found = match engine.inspect(&held.id).await {
             Ok(found) if has_ended(&found, &held.started_at) => None,
@@ -223,6 +227,7 @@ impl Life {
             }
         };
         if let Some(found) = found {
+            self.seen_over = number;
             let paused = found.state.is_some_and(|state| state.paused == Some(true));
             if paused != held.paused && !changing {
                 held.paused = paused;
@@ -238,7 +243,16 @@ impl Life {
         }
         let saw_oom = self.keeper.books.borrow().saw_oom(&held.id);
         match Ended::of(&engine, &held.id, saw_oom).await {
-            Ok(ended) => Some(ended),
+            Ok(ended) => {
+                // An engine that is being stopped stops its containers, as a person does: what it was is told once the
+                // engine is back.
+                let signalled = self.keeper.books.borrow().signal_of(&held.id).is_some();
+                if signalled && !self.keeper.link.stands(number).await {
+                    self.keeper.link.doubt.notify_one();
+                    return None;
+                }
+                Some(ended)
+            }
             Err(_) => {
                 self.keeper.link.doubt.notify_one();
                 None
@@ -250,17 +264,34 @@ impl Life {
     fn ended(&self, held: &Held, ended: &Ended) {
         let instance = self.instance;
         let signal = self.keeper.books.borrow().signal_of(&held.id);
+        // An engine that comes up ends what the one before has left, and one goes on with what an earlier life of
+        // Forerun had ordered, with the same signals as a person.
+        let interrupted = self.seen_over != self.keeper.link.number();
+        let unasked = interrupted || self.keeper.stops.borrow().is_inherited(&held.id);
+        self.keeper.stops.borrow_mut().end(&held.id);
         let event = match signal {
             _ if ended.removed => Event::StoppedByHand { instance, why: ended.sentence() },
-            Some(signal) => {
+            Some(signal) if !unasked => {
                 let why = format!("its container was stopped by hand, with {signal}");
                 Event::StoppedByHand { instance, why }
             }
-            None if ended.is_completed() => Event::Completed { instance },
-            None => Event::Died { instance, why: ended.sentence() },
+            _ if ended.is_completed() && unasked && !self.is_once() => {
+                let why = format!(
+                    "it was ended with its engine, or by an order that was given before: {}",
+                    ended.sentence()
+                );
+                Event::Died { instance, why }
+            }
+            _ if ended.is_completed() => Event::Completed { instance },
+            _ => Event::Died { instance, why: ended.sentence() },
         };
         self.let_go(held, ended.removed);
         self.keeper.finish(instance, event);
+    }
+
+    /// Whether it is there to be done once; what serves requests and ends well when its engine does has done nothing.
+    pub(super) fn is_once(&self) -> bool {
+        self.spec.unrouted || self.spec.ready == Readiness::None
     }
 
     /// What Forerun made goes when it has ended.
@@ -278,6 +309,7 @@ impl Life {
             |stop: &watch::Receiver<Option<Duration>>| stop.borrow().unwrap_or_default().min(grace_max);
         let began = Instant::now();
         let mut told = false;
+        self.keeper.stops.borrow_mut().begin(&held.id, grace(&stop));
         loop {
             let Ok(engine) = self.keeper.link.engine(Instant::now() + PATIENCE).await else { continue };
             if held.paused {
@@ -301,8 +333,8 @@ impl Life {
                 }
             };
             match stopped {
-                Ok(()) => return,
-                Err(error) if error.is_absent() => return,
+                Ok(()) => return self.keeper.stops.borrow_mut().end(&held.id),
+                Err(error) if error.is_absent() => return self.keeper.stops.borrow_mut().end(&held.id),
                 Err(error) => {
                     if error.is_silence() {
                         self.keeper.link.doubt.notify_one();

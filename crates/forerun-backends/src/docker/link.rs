@@ -1,6 +1,7 @@
 //! The connection to the engine: whether there is one, and who notices when it is lost.
 
 use super::engine::{Engine, EngineError};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -14,20 +15,35 @@ pub(super) struct Link {
     now: watch::Sender<Result<Engine, EngineError>>,
     /// Somebody got no answer: worth a look.
     pub(super) doubt: Notify,
+    /// Which connection this is.
+    number: Cell<u64>,
 }
 
 impl Link {
     pub(super) fn new(why: EngineError) -> Self {
-        Self { now: watch::channel(Err(why)).0, doubt: Notify::new() }
+        Self { now: watch::channel(Err(why)).0, doubt: Notify::new(), number: Cell::new(0) }
     }
 
     pub(super) fn set(&self, engine: Result<Engine, EngineError>) {
+        self.number.set(self.number.get() + 1);
         // The one before is of no use.
         let _ = self.now.send_replace(engine);
     }
 
     pub(super) fn get(&self) -> Option<Engine> {
         self.now.borrow().as_ref().ok().cloned()
+    }
+
+    /// Whether the engine is there and takes new connections, and has been ever since `number` was read.
+    pub(super) async fn stands(&self, number: u64) -> bool {
+        let Some(engine) = self.get() else { return false };
+        let answered = engine.ping().await.is_ok();
+        // By now a broken connection has been noticed.
+        answered && self.number.get() == number
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number.get()
     }
 
     /// Waits for the engine.

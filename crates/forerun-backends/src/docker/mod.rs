@@ -26,6 +26,7 @@ mod link;
 mod make;
 mod owner;
 mod ready;
+mod stops;
 mod usage;
 mod watch;
 

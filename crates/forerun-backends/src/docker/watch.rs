@@ -96,8 +96,11 @@ impl Follower {
         }
         let mut events = pump(engine.events(&self.since));
         self.cache.clear();
+        self.keeper.books.borrow_mut().forget_signals();
         found::look(&self.keeper, &engine).await?;
         self.keeper.link.set(Ok(engine.clone()));
+        // Those that looked while there was no link have seen nothing.
+        self.keeper.books.borrow().look_all();
         self.labelled(&engine).await?;
         let mut look = interval(LOOK_EVERY);
         let mut ping = interval(PING_EVERY);

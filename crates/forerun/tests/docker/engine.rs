@@ -21,7 +21,8 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub(crate) struct Engine {
     pub(crate) socket: PathBuf,
     folder: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    /// The first one's; one beside it shares its turn.
+    turn: Option<MutexGuard<'static, ()>>,
 }
 
 /// An answer of the engine.
@@ -42,9 +43,35 @@ impl Engine {
         let folder = std::env::var_os("FORERUN_TEST_DOCKER_FOLDER").map(PathBuf::from).unwrap_or_default();
         // A test that failed has left things, which is no trouble of the next one.
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let engine = Self { socket, folder, _turn: turn };
+        let engine = Self { socket, folder, turn: Some(turn) };
         engine.clean();
         Some(engine)
+    }
+
+    /// Starts a second engine beside this one, with these arguments more, in the same network.
+    pub(crate) fn second(&self, arguments: &[String]) -> Second {
+        let folder = self.folder.join("second");
+        std::fs::create_dir_all(&folder).unwrap();
+        // Complete when it is seen.
+        std::fs::write(folder.join("arguments.new"), arguments.join("\n") + "\n").unwrap();
+        std::fs::rename(folder.join("arguments.new"), folder.join("arguments")).unwrap();
+        let engine = Self { socket: folder.join("docker.sock"), folder, turn: None };
+        engine.until_up();
+        Second(engine)
+    }
+
+    /// Gives another engine an image of this one.
+    pub(crate) fn give(&self, image: &str, to: &Self) {
+        let image = self.bytes(&format!("/images/get?names={image}"));
+        let mut stream = UnixStream::connect(&to.socket).unwrap();
+        let head = format!(
+            "POST /{VERSION}/images/load HTTP/1.0\r\nHost: d\r\nContent-Length: {}\r\n\r\n",
+            image.len()
+        );
+        stream.write_all(&[head.into_bytes(), image].concat()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     }
 
     /// Calls the API; the status is the caller's to judge.
@@ -124,20 +151,72 @@ impl Engine {
         });
     }
 
+    /// What a container has printed.
+    pub(crate) fn log(&self, name: &str) -> String {
+        self.raw(&format!("/containers/{name}/logs?stdout=1&stderr=1"))
+    }
+
+    /// An answer's body as it is.
+    pub(crate) fn raw(&self, path: &str) -> String {
+        String::from_utf8_lossy(&self.bytes(path)).into_owned()
+    }
+
+    pub(crate) fn bytes(&self, path: &str) -> Vec<u8> {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /{VERSION}{path} HTTP/1.0\r\nHost: docker\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let head = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        assert!(answer.starts_with(b"HTTP/1.0 200"), "{path}: {}", String::from_utf8_lossy(&answer[..head]));
+        answer.split_off(head)
+    }
+
+    /// Stops the daemon in the middle of whatever it does; it takes connections and says nothing.
+    pub(crate) fn freeze_daemon(&self) {
+        self.signal_daemon("STOP");
+    }
+
+    /// Lets it go on where it was.
+    pub(crate) fn thaw_daemon(&self) {
+        self.signal_daemon("CONT");
+    }
+
+    /// Asks the daemon to end, as a service manager does, and waits until it has. It is started again at once.
+    pub(crate) fn terminate_daemon(&self) {
+        let before = daemons(&self.data());
+        self.signal_daemon("TERM");
+        eventually("the daemon has ended", PATIENCE, || {
+            daemons(&self.data()).iter().all(|pid| !before.contains(pid))
+        });
+    }
+
+    fn signal_daemon(&self, signal: &str) {
+        for pid in daemons(&self.data()) {
+            let sent =
+                std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+            assert!(sent.unwrap().success(), "kill -{signal} {pid}");
+        }
+    }
+
+    fn data(&self) -> String {
+        self.folder.join("data").to_string_lossy().into_owned()
+    }
+
     /// Kills the daemon as the kernel would. It is started again at once, unless `held` keeps it down.
     pub(crate) fn kill_daemon(&self, held: bool) {
         if held {
             std::fs::write(self.folder.join("hold"), b"").unwrap();
         }
-        let data = self.folder.join("data");
-        let pids = daemons(&data.to_string_lossy());
-        assert_eq!(pids.len(), 1, "one dockerd has {}", data.display());
+        let data = self.data();
+        let pids = daemons(&data);
+        assert_eq!(pids.len(), 1, "one dockerd has {data}");
         for pid in &pids {
             let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
             assert!(killed.unwrap().success());
         }
         eventually("the killed daemon is gone", PATIENCE, || {
-            daemons(&data.to_string_lossy()).iter().all(|pid| !pids.contains(pid))
+            daemons(&data).iter().all(|pid| !pids.contains(pid))
         });
     }
 
@@ -149,6 +228,8 @@ impl Engine {
 
     /// Removes all containers and all networks but the engine's own.
     fn clean(&self) {
+        // A test that failed may have left it frozen.
+        self.thaw_daemon();
         self.release_daemon();
         for (name, _) in self.containers() {
             let removed = self.try_call("DELETE", &format!("/containers/{name}?force=1&v=1"), None).unwrap();
@@ -165,10 +246,23 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // After a failure it stays, for a look; the next test cleans.
-        if !std::thread::panicking() {
+        // After a failure it stays, for a look; the next test cleans. A second one is gone by now.
+        if !std::thread::panicking() && self.turn.is_some() {
             self.clean();
         }
+    }
+}
+
+/// An engine beside the first, gone when dropped.
+pub(crate) struct Second(pub(crate) Engine);
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.0.clean();
+        }
+        let _ = std::fs::remove_file(self.0.folder.join("arguments"));
+        self.0.signal_daemon("KILL");
     }
 }
 

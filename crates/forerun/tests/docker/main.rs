@@ -3,12 +3,22 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod by_hand;
 mod compose;
+mod direct;
 mod engine;
+mod engines;
+mod hang;
+mod health;
 #[allow(dead_code, reason = "not everything of it is used here")]
 #[path = "../live/http.rs"]
 mod http;
+mod keys;
+mod lives;
+mod moments;
 mod proxy;
+mod pull;
+mod registry;
 mod shop;
 mod testbed;
 #[allow(dead_code, reason = "not everything of it is used here")]
