@@ -36,7 +36,8 @@ impl World for Containers {
     }
 
     fn many(&self) -> usize {
-        // The engine makes some three a second on two cores; a hundred would only take longer.
+        // An engine starts one to three a second on two cores, however small the program: a hundred would take longer
+        // than a start may. The backend gives the engine two for each core at a time.
         30
     }
 

@@ -167,7 +167,11 @@ impl Books {
 
 /// `SIGTERM` for 15.
 fn named(signal: &str) -> String {
-    signal.parse().map_or_else(|_| signal.to_owned(), crate::process::signal_name)
+    match signal.parse() {
+        Ok(libc::SIGKILL) => "SIGKILL".to_owned(),
+        Ok(number) => crate::process::signal_name(number),
+        Err(_) => signal.to_owned(),
+    }
 }
 
 /// The name of the container that is a service's own; a variant has none.
@@ -215,7 +219,7 @@ mod tests {
         assert_eq!(books.signal_of("x"), None);
         books.signalled("x", "15");
         assert_eq!(books.signal_of("x").as_deref(), Some("SIGTERM"));
-        books.signalled("x", "SIGKILL");
+        books.signalled("x", "9");
         assert_eq!(books.signal_of("x").as_deref(), Some("SIGKILL"));
         books.forget_signals();
         assert_eq!(books.signal_of("x"), None);
