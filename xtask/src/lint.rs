@@ -12,9 +12,14 @@ const FETCH_LIMIT: Duration = Duration::from_secs(90);
 /// How long the demo may take to build from nothing on two cores: a promise of the README.
 const BUILD_LIMIT: Duration = Duration::from_secs(6 * 60);
 
+/// The program as it is built where no container engine is wanted.
+const WITHOUT_CONTAINERS: &[&str] =
+    &["clippy", "--package", "forerun", "--no-default-features", "--all-targets", "--", "-D", "warnings"];
+
 pub(crate) fn run(context: &Context) -> Count {
     let mut count = step("format", &["fmt", "--all", "--check"]);
     count.add(step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
+    count.add(step("clippy without containers", WITHOUT_CONTAINERS));
     count.add(deny());
     match structure::problems(&context.metadata, &root()) {
         Ok(problems) => {

@@ -4,12 +4,13 @@
 use crate::config::{
     Config, EngineConfig, Found, FromLabels, Service, docker_at, from_labels, same_requests,
 };
+use crate::zones::Zones;
 use forerun_backends::docker::{
     Discovered, DockerBackend, DockerSettings, ENABLE, EngineError, Labelled, TlsFiles, discover,
 };
 use forerun_backends::{Backend, SetupError, Sink};
 use forerun_engine::live::Describer;
-use forerun_types::{ServiceSpec, Time};
+use forerun_types::ServiceSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -47,23 +48,6 @@ pub(crate) struct Labels {
     told: Told,
     changed: Receiver<()>,
     zones: Zones,
-}
-
-/// Services by name, for the time zones that their hours are in.
-#[derive(Clone, Default)]
-pub(crate) struct Zones(Arc<Mutex<BTreeMap<String, Service>>>);
-
-impl Zones {
-    pub(crate) fn add(&self, services: &[Service]) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(services.iter().map(|s| (s.spec.name.clone(), s.clone())));
-    }
-
-    /// Seconds by which a service's hours are ahead of UTC.
-    pub(crate) fn offset_seconds(&self, name: &str, at: Time) -> i32 {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(name).map_or(0, |s| s.offset_seconds(at))
-    }
 }
 
 impl Engines {

@@ -7,11 +7,13 @@ mod backends;
 mod cli;
 mod commands;
 mod config;
+#[cfg_attr(not(feature = "docker"), path = "no_engines.rs")]
 mod engines;
 mod failure;
 mod open_files;
 mod replay;
 mod terminal;
+mod zones;
 
 use failure::Failure;
 use std::io::Write;

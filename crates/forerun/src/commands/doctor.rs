@@ -106,7 +106,10 @@ fn look(file: Option<&Path>) -> Vec<Finding> {
     findings.extend(control_groups());
     findings.push(clock(&config.store.folder, SystemTime::now()));
     findings.extend(holds(&config));
+    #[cfg(feature = "docker")]
     findings.extend(super::doctor_engines::look(&config));
+    #[cfg(not(feature = "docker"))]
+    findings.push(Finding::ok("engine", "this forerun was built without docker"));
     findings
 }
 

@@ -1,14 +1,17 @@
 //! One module for each command.
 
+#[cfg(feature = "docker")]
 mod adopt;
 mod config;
 mod control;
 mod demo;
 mod doctor;
+#[cfg(feature = "docker")]
 mod doctor_engines;
 mod explain;
 pub(crate) mod predict;
 mod route;
+#[cfg(feature = "docker")]
 mod sablier;
 mod status;
 mod up;
@@ -45,7 +48,10 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         Command::Explain(args) => explain::run(&args, out),
         Command::Route(args) => route::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
+        #[cfg(feature = "docker")]
         Command::Adopt(args) => adopt::run(&args, out),
+        #[cfg(not(feature = "docker"))]
+        Command::Adopt(_) => Err(Failure::Running("this forerun was built without docker".to_owned())),
         Command::Why(args) => why::run(&args, out),
         Command::Config(command) => config::run(&command, out),
     }

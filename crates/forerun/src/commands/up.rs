@@ -3,9 +3,10 @@
 use crate::backends;
 use crate::cli::UpArgs;
 use crate::config::{Config, Service};
-use crate::engines::{Engines, Zones};
+use crate::engines::Engines;
 use crate::failure::Failure;
 use crate::open_files;
+use crate::zones::Zones;
 use forerun_api::Api;
 use forerun_engine::live::{Engine, Settings};
 use std::io::{self, IsTerminal, Write};

@@ -24,9 +24,9 @@ mod tree;
 mod units;
 mod words;
 
+#[cfg(feature = "docker")]
 pub(crate) use labels::{Found, FromLabels, same_requests, services as from_labels};
 #[cfg(feature = "docker")]
-#[allow(unused_imports, reason = "discovery follows")]
 pub(crate) use launch::docker_at;
 pub(crate) use problems::ConfigError;
 pub(crate) use reader::nearest;
