@@ -16,6 +16,9 @@ use testbed::{Daemon, Unavailable};
 /// The tests that want an engine, by package.
 pub(crate) const TESTS: &[(&str, &str)] = &[("forerun-backends", "docker"), ("forerun", "docker")];
 
+/// Where the tests find Docker Compose.
+const COMPOSE: &str = "FORERUN_TEST_COMPOSE";
+
 /// Recorded minutes of the race, three seconds each.
 const DEMO_MINUTES: &str = "8";
 const DEMO_LIMIT: Duration = Duration::from_secs(180);
@@ -39,6 +42,12 @@ pub(crate) fn run(context: &Context) -> Count {
     };
     let mut count = check("a docker engine for the tests, and images made here", Ok(()));
     let mut inside = daemon.inside(&test(&tests));
+    match tools::compose() {
+        Ok(program) => {
+            inside.env(COMPOSE, program);
+        }
+        Err(why) => count.add(skip("docker compose", &why)),
+    }
     count.add(cargo::count_of(&run::shown(&mut inside, run::LIMIT)));
     count.add(check("demo --backend docker", demo(&daemon)));
     if count.failed > 0 {
@@ -103,6 +112,9 @@ pub(crate) fn shell(words: &[String]) -> ExitCode {
     };
     let mut command = Command::new(program);
     // Whoever works by hand wants the engine to be found, too.
+    if let Ok(program) = tools::compose() {
+        command.env(COMPOSE, program);
+    }
     match daemon.inside(command.args(args)).env("DOCKER_HOST", daemon.socket()).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 pub(crate) const DENY_VERSION: &str = "0.20.2";
+const COMPOSE_VERSION: &str = "2.40.3";
 
 /// Build folders that are kept for CI; the least recently used beyond them go.
 const TARGETS_MAX: usize = 2;
@@ -55,6 +56,47 @@ pub(crate) fn cargo_deny() -> Result<PathBuf, String> {
         return Ok(installed);
     }
     Err(ran.trouble.unwrap_or_else(|| format!("cargo-deny {DENY_VERSION} cannot be installed")))
+}
+
+/// Docker Compose of the version that is tried, built with Go first if it is not there: Debian's own is too old to write
+/// down what needs what.
+///
+/// # Errors
+/// There is neither; why not.
+pub(crate) fn compose() -> Result<PathBuf, String> {
+    let is_it = |program: &Path| {
+        let output = Command::new(program).args(["version", "--short"]).output().ok();
+        output.is_some_and(|o| {
+            String::from_utf8_lossy(&o.stdout).trim().trim_start_matches('v') == COMPOSE_VERSION
+        })
+    };
+    let folder = cache().join(format!("tools-{}", name_of(format!("compose {COMPOSE_VERSION}").as_bytes())));
+    let built = folder.join("docker-compose");
+    for program in [built.clone(), PathBuf::from("docker-compose")] {
+        if is_it(&program) {
+            return Ok(program);
+        }
+    }
+    let go = find("go").ok_or("there is no docker-compose, and no go to build it with")?;
+    println!("building Docker Compose {COMPOSE_VERSION} in the cache; this happens once");
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let module = "module forerun.test/compose\n\ngo 1.24.0\n";
+    std::fs::write(folder.join("go.mod"), module).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let version = format!("-X github.com/docker/compose/v2/internal.Version=v{COMPOSE_VERSION}");
+    let program = "github.com/docker/compose/v2/cmd";
+    let get = ["get".to_owned(), "-tool".to_owned(), format!("{program}@v{COMPOSE_VERSION}")];
+    let build =
+        ["build", "-p", "2", "-ldflags", &format!("-s -w {version}"), "-o", "docker-compose", program]
+            .map(str::to_owned);
+    for args in [&get[..], &build[..]] {
+        let ran = run::shown(Command::new(&go).args(args).current_dir(&folder), run::LIMIT);
+        if !ran.good {
+            return Err(ran
+                .trouble
+                .unwrap_or_else(|| "go cannot build docker-compose, see above".to_owned()));
+        }
+    }
+    if is_it(&built) { Ok(built) } else { Err("what go built is no docker-compose".to_owned()) }
 }
 
 /// Where administrators' programs are, in case the path of who runs this does not say.

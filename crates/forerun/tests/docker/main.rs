@@ -10,6 +10,7 @@ mod engine;
 mod engines;
 mod hang;
 mod health;
+mod example;
 #[allow(dead_code, reason = "not everything of it is used here")]
 #[path = "../live/http.rs"]
 mod http;

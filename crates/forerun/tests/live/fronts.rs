@@ -206,3 +206,67 @@ fn a_probe_behind_caddy_finds_a_service_asleep() {
         check_probe("caddy-probe", caddy);
     }
 }
+
+/// Traefik with the routes that Forerun gives it, and with a middleware of the example's that asks first, on a route
+/// that its owner has already.
+fn traefik(world: &World, live: &Live, instance: u16) -> Proxy {
+    let port = free_port();
+    let at_hand = |text: &str| {
+        let text = text.replace("http://forerun:7071", &format!("http://{}", live.api));
+        text.replace("http://forerun:8080", &format!("http://{}", live.router))
+    };
+    let own = format!(
+        "  routers:\n    wiki:\n      rule: Host(`wiki.example`)\n      priority: 1000\n      service: wiki\n\
+         \x20     middlewares: [forerun]\n  services:\n    wiki:\n      loadBalancer:\n        servers:\n\
+         \x20         - url: http://127.0.0.1:{instance}\n"
+    );
+    let dynamic = at_hand(&example("traefik/dynamic.yml")).replace("keep=10s", "keep=2s");
+    // The plugin would be fetched from elsewhere.
+    let (middleware, _) = dynamic.split_once("    # Sablier's plugin").unwrap();
+    fs::write(world.path("dynamic.yml"), format!("{middleware}{own}")).unwrap();
+    let file = format!("providers:\n  file:\n    filename: {}\n", world.path("dynamic.yml").display());
+    let settings = at_hand(&example("traefik/traefik.yml"))
+        .replace("\":80\"", &format!("\"127.0.0.1:{port}\""))
+        .replace("\"10s\"", "\"300ms\"")
+        .replace("providers:\n", &file);
+    fs::write(world.path("traefik.yml"), settings).unwrap();
+    let mut command = Command::new("traefik");
+    command.arg(format!("--configfile={}", world.path("traefik.yml").display()));
+    let log = || fs::File::create(world.path("traefik.log")).unwrap();
+    command.stdout(log()).stderr(log());
+    runs(command, port, "traefik")
+}
+
+#[test]
+fn traefik_in_front_and_beside() {
+    if !is_there("traefik", "version") {
+        return;
+    }
+    // Traefik cannot be told an address by the answer: what is asked about first listens where Traefik knows it.
+    let instance = free_port();
+    let services =
+        SERVICES.replace("hold = \"auto\"", &format!("hold = \"auto\"\nport = {instance}\nmax = 1"));
+    let world = World::new("traefik", &services);
+    let live = world.up();
+    let proxy = traefik(&world, &live, instance);
+    eventually("it has taken the routes", PATIENCE, || {
+        get(proxy.address, "shop.example", "/healthz").is_ok_and(|a| a.status == 200)
+    });
+    let probe = get(proxy.address, "shop.example", "/healthz").unwrap();
+    assert_eq!(probe.header("forerun-state"), Some("asleep"), "a probe wakes nothing");
+    let answer = post(proxy.address, "shop.example", "body");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "body"), "held, with its body, until ready");
+    let (status, text) = browse(proxy.address, "wiki.example");
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("wiki is starting") && text.contains("http-equiv=\"refresh\""), "{text}");
+    eventually("the page gives way to the service", PATIENCE, || {
+        browse(proxy.address, "wiki.example").0 == 200
+    });
+    let answer = post(proxy.address, "wiki.example", "past the router");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "past the router"));
+    assert_eq!(live.service("wiki")["requests"], 0, "asked about, and not seen");
+    live.until("wiki", "its time is over", |s| s["in_flight"] == 0);
+    drop(proxy);
+    live.drain();
+    world.all_gone(GONE_WITHIN);
+}
