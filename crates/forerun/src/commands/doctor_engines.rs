@@ -3,7 +3,7 @@
 use super::doctor::{Finding, Level};
 use crate::config::{Config, Found, from_labels};
 use crate::engines::{ask, settings_of};
-use forerun_backends::docker::{Discovered, ENABLE, EngineError};
+use forerun_backends::docker::{Discovered, ENABLE, EngineError, Labelled};
 
 /// What Sablier goes by.
 const SABLIER: &str = "sablier.enable";
@@ -16,15 +16,14 @@ pub(crate) fn look(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = Vec::new();
     for (settings, site, asked_for) in settings_of(config) {
-        match ask(&settings, ENABLE) {
+        match ask(&settings, "") {
             Ok(engine) => {
                 findings.push(engine_told(&engine));
-                if let Ok(theirs) = ask(&settings, SABLIER)
-                    && !theirs.containers.is_empty()
-                {
-                    findings.push(sablier(&theirs));
-                }
-                found.push(Found { site, containers: engine.containers });
+                findings.extend(sablier(&engine.containers));
+                findings.extend(engine.containers.iter().filter_map(misspelt));
+                let containers =
+                    engine.containers.into_iter().filter(|c| c.labels.contains_key(ENABLE)).collect();
+                found.push(Found { site, containers });
             }
             Err(Some(EngineError::NoSocket { looked })) if !asked_for => {
                 let told = format!("none here (looked for {looked}); processes and commands do without");
@@ -38,6 +37,8 @@ pub(crate) fn look(config: &Config) -> Vec<Finding> {
             )),
         }
     }
+    let all = || found.iter().flat_map(|found| &found.containers);
+    findings.extend(all().filter(|c| is_ours(c)).flat_map(mistakes));
     let labels = from_labels(config, &found);
     if !labels.services.is_empty() {
         findings.push(finding(
@@ -59,28 +60,63 @@ fn engine_told(engine: &Discovered) -> Finding {
     finding(Level::Ok, "engine", told)
 }
 
+fn is_ours(container: &Labelled) -> bool {
+    container.labels.get(ENABLE).is_some_and(|v| v == "true")
+        && !container.labels.contains_key("forerun.made")
+}
+
+/// Labels that have no say, since the one that counts is not there.
+fn misspelt(container: &Labelled) -> Option<Finding> {
+    if container.labels.contains_key(ENABLE) {
+        return None;
+    }
+    let label = container.labels.keys().find(|label| label.starts_with("forerun."))?;
+    let told =
+        format!("container {}: {label} says nothing without {ENABLE}; add {ENABLE}=true", container.name);
+    Some(finding(Level::Warn, "labels", told))
+}
+
+/// What reads well, and will not do what its owner expects.
+fn mistakes(container: &Labelled) -> Vec<Finding> {
+    let mut lines = Vec::new();
+    let name = &container.name;
+    let says = |label: &str| container.labels.keys().any(|key| key.starts_with(label));
+    if container.networks.iter().all(|network| network == "none") {
+        lines.push(format!("container {name}: it is in no network, and cannot be reached; give it one"));
+    }
+    if container.ports.is_empty() && !says("forerun.port") && !says("forerun.depends_on") {
+        lines.push(format!(
+            "container {name}: it exposes no port, and gets no request; name the one it listens on, as forerun.port=8080"
+        ));
+    }
+    if container.restart == "always" {
+        lines.push(format!(
+            "container {name}: restart: always starts it whenever the engine starts; with unless-stopped it sleeps on"
+        ));
+    }
+    lines.into_iter().map(|line| finding(Level::Warn, "containers", line)).collect()
+}
+
 /// Two that start and stop the same containers work against each other.
-fn sablier(theirs: &Discovered) -> Finding {
-    let names: Vec<&str> = theirs.containers.iter().map(|c| c.name.as_str()).collect();
-    let both: Vec<&str> = theirs
-        .containers
-        .iter()
-        .filter(|c| c.labels.get(ENABLE).is_some_and(|v| v == "true"))
-        .map(|c| c.name.as_str())
-        .collect();
-    match both.is_empty() {
-        true => finding(
+fn sablier(containers: &[Labelled]) -> Option<Finding> {
+    let is_theirs = |c: &&Labelled| c.labels.get(SABLIER).is_some_and(|v| v == "true");
+    let names = |c: &Labelled| c.name.clone();
+    let theirs: Vec<String> = containers.iter().filter(is_theirs).map(names).collect();
+    let both: Vec<String> = containers.iter().filter(is_theirs).filter(|c| is_ours(c)).map(names).collect();
+    match (theirs.is_empty(), both.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(finding(
             Level::Ok,
             "sablier",
-            format!("has {}; `forerun adopt --from-sablier` prints our labels for them", names.join(", ")),
-        ),
-        false => finding(
+            format!("has {}; `forerun adopt --from-sablier` prints our labels for them", theirs.join(", ")),
+        )),
+        (false, false) => Some(finding(
             Level::Warn,
             "sablier",
             format!(
-                "{} are sablier's and forerun's; remove {SABLIER} from them, or stop sablier",
+                "labelled for sablier and for forerun: {}; remove {SABLIER} there, or stop sablier",
                 both.join(", ")
             ),
-        ),
+        )),
     }
 }

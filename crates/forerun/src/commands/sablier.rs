@@ -2,7 +2,7 @@
 
 use crate::config::duration_of;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 const PREFIX: &str = "sablier.";
 const MIDDLEWARES: &str = "traefik.http.middlewares.";
@@ -42,12 +42,19 @@ impl Labels {
 
 impl Subject {
     fn enabled(&self) -> bool {
-        self.labels.get("sablier.enable").is_some_and(|v| v.eq_ignore_ascii_case("true"))
+        self.labels.get("sablier.enable").is_some_and(|v| v == "true")
     }
 
-    fn groups(&self) -> BTreeSet<&str> {
+    /// In the order of its list.
+    fn groups(&self) -> Vec<&str> {
         let list = self.labels.get("sablier.group").map_or(DEFAULT_GROUP, String::as_str);
-        list.split(',').map(str::trim).filter(|g| !g.is_empty()).collect()
+        let mut groups = Vec::new();
+        for group in list.split(',').map(str::trim).filter(|g| !g.is_empty()) {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        groups
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -67,7 +74,7 @@ pub(crate) fn labels(subjects: &[Subject], zone: Option<&str>) -> Vec<Labels> {
         let names: Vec<&str> =
             options.get("names").map_or_else(Vec::new, |n| n.split(',').map(str::trim).collect());
         for (subject, labels) in managed.iter().zip(&mut all) {
-            let meant = group.is_some_and(|g| subject.groups().contains(g))
+            let meant = group.is_some_and(|g| subject.groups().contains(&g))
                 || names.iter().any(|n| subject.is_called(n));
             if meant {
                 plugin(&middleware, &options, labels);
@@ -153,7 +160,7 @@ fn anti_affinity(managed: &[&Subject], at: usize, subject: &Subject, all: &mut [
     for group in groups.split(',').map(str::trim).filter(|g| !g.is_empty()) {
         let mut found = false;
         for (other, labels) in all.iter_mut().enumerate().filter(|(other, _)| *other != at) {
-            if managed[other].groups().contains(group) {
+            if managed[other].groups().contains(&group) {
                 found = true;
                 labels.set("forerun.excludes", &subject.service);
             }

@@ -6,6 +6,7 @@
 mod by_hand;
 mod compose;
 mod direct;
+mod doctor;
 mod engine;
 mod engines;
 mod hang;
