@@ -9,9 +9,9 @@ mod direct;
 mod doctor;
 mod engine;
 mod engines;
+mod example;
 mod hang;
 mod health;
-mod example;
 #[allow(dead_code, reason = "not everything of it is used here")]
 #[path = "../live/http.rs"]
 mod http;
