@@ -142,7 +142,12 @@ impl Run<'_> {
         if step.scored {
             self.predictor.ranked(&mut self.ranked);
             let new = self.predictor.chance_of_new();
-            let happened = self.predictor.chance_of(step.item);
+            let mut happened = self.predictor.chance_of(step.item);
+            let listed = self.ranked.iter().take(RANKS).any(|(item, _)| *item == step.item);
+            // What is weighed only with all others can come out above the last rank; it is not claimed to.
+            if !listed && happened != new && self.ranked.len() >= RANKS {
+                happened = happened.min(self.ranked[RANKS - 1].1);
+            }
             self.tally.add(step, &self.ranked, happened);
             self.tally.weigh(&self.predictor);
             if let Some(rows) = &mut out.rows {
