@@ -10,6 +10,7 @@
 mod decisions;
 mod driven;
 mod error;
+pub mod forecast;
 mod gaps;
 mod hazard;
 mod instances;

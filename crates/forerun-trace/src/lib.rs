@@ -28,6 +28,7 @@ pub use error::TraceError;
 pub use format::Format;
 pub use read::{Input, ReadOptions, Recorded, read, read_records};
 pub use record::{Record, Sink};
+pub use source::open_plain;
 pub use steps::{
     ItemIs, Sequences, Step, StepFormat, Steps, guess_steps, read_events, read_sequences, read_steps,
 };

@@ -1,7 +1,7 @@
 //! Bytes of a file or of standard input, decompressed if need be, cut into lines of bounded length.
 
-use crate::TraceError;
 use crate::error::lower_first;
+use crate::{Input, TraceError};
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
@@ -52,18 +52,7 @@ impl Lines {
 
     /// Reads `raw`, decompressed if its first bytes say that it is compressed.
     pub(crate) fn new(name: String, raw: Box<dyn Read>, line_bytes_max: usize) -> Result<Self, TraceError> {
-        let open = |source| TraceError::Open { name: name.clone(), source };
-        // A pipe may hand out its first bytes one by one, and a Zstandard frame is known by four.
-        let mut raw = raw;
-        let mut magic = Vec::new();
-        raw.by_ref().take(4).read_to_end(&mut magic).map_err(open)?;
-        let compressed = magic.clone();
-        let raw = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(magic).chain(raw));
-        let plain: Box<dyn Read> = match compressed[..] {
-            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(raw)),
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zst::new(raw)),
-            _ => Box::new(raw),
-        };
+        let plain = plain(&name, raw)?;
         let reader = BufReader::with_capacity(BUFFER_BYTES, plain);
         Ok(Self { name, reader, taken: 0, long: Vec::new(), number: 0, line_bytes_max })
     }
@@ -123,6 +112,41 @@ impl Lines {
             }
         }
         Ok(Some(if too_long { Line::TooLong } else { Line::Text(trim_end(&self.long)) }))
+    }
+}
+
+/// The bytes of `raw`, decompressed if its first ones say that it is compressed.
+fn plain(name: &str, raw: Box<dyn Read>) -> Result<Box<dyn Read>, TraceError> {
+    let open = |source| TraceError::Open { name: name.to_owned(), source };
+    // A pipe may hand out its first bytes one by one, and a Zstandard frame is known by four.
+    let mut raw = raw;
+    let mut magic = Vec::new();
+    raw.by_ref().take(4).read_to_end(&mut magic).map_err(open)?;
+    let compressed = magic.clone();
+    let raw = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(magic).chain(raw));
+    Ok(match compressed[..] {
+        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(raw)),
+        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zst::new(raw)),
+        _ => Box::new(raw),
+    })
+}
+
+/// Opens a file or standard input for reading as it is, decompressed if need be.
+///
+/// # Errors
+/// It is not there, is a folder, or may not be read.
+pub fn open_plain(input: &Input) -> Result<Box<dyn Read>, TraceError> {
+    match input {
+        Input::Stdin => plain("standard input", Box::new(io::stdin())),
+        Input::Path(path) => {
+            let name = path.display().to_string();
+            let open = |source| TraceError::Open { name: name.clone(), source };
+            let file = File::open(path).map_err(open)?;
+            if file.metadata().is_ok_and(|m| m.is_dir()) {
+                return Err(open(io::Error::other("it is a folder: name a file")));
+            }
+            plain(&name, Box::new(file))
+        }
     }
 }
 

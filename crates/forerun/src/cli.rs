@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Replay(Box<ReplayArgs>),
     /// Who does what next, and when: predictions on a recorded trace, and how good they are
     Predict(Box<PredictArgs>),
+    /// Quantile forecasts of the load in a plain CSV, or how good they would have been
+    Forecast(Box<ForecastArgs>),
     /// What a running Forerun does now, service by service
     Status(StatusArgs),
     /// Leave a service as it is now, until it is resumed
@@ -83,6 +85,34 @@ pub(crate) struct DemoArgs {
     /// Race over so many recorded minutes of each act at most
     #[arg(long, value_name = "N")]
     pub(crate) minutes: Option<usize>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForecastArgs {
+    /// `series,t,value`, or a column of times and one of values; `-` is standard input, .gz and .zst are read as they are
+    #[arg(value_name = "SERIES.csv")]
+    pub(crate) series: String,
+    /// Forecast at these: `series,origin,horizon,season,test_from`
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["horizon", "backtest"])]
+    pub(crate) origins: Option<String>,
+    /// Write `series,origin,step,q0.1,q0.5,q0.9,q0.95,q0.99`; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// How far ahead, as `1h`
+    #[arg(long, value_name = "DURATION", required_unless_present = "origins")]
+    pub(crate) horizon: Option<String>,
+    /// Instead of a forecast, how good forecasts of the last part of the series would have been
+    #[arg(long, value_name = "FRACTION", num_args = 0..=1, default_missing_value = "0.2")]
+    pub(crate) backtest: Option<f64>,
+    /// Fail at the first line that cannot be read, instead of skipping it
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Write a page with the picture
+    #[arg(long, value_name = "FILE", conflicts_with = "origins")]
+    pub(crate) html: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

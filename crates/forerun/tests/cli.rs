@@ -260,3 +260,50 @@ fn predictions_are_written_and_scored() {
         check(&folder.0, args, code, "", err);
     }
 }
+
+#[test]
+fn load_is_forecast_from_plain_files() {
+    let folder = Folder::new("forecast");
+    let write = |name: &str, text: &str| std::fs::write(folder.0.join(name), text).unwrap();
+    let value = |t: usize| (t % 24) * 10 + t % 7;
+    let mut series = String::from("series,t,value\n");
+    let mut dated = String::from("time,load\n");
+    for t in 0..400 {
+        series += &format!("a,{t},{}\n", value(t));
+        dated += &format!("{},{}\n", 1_700_000_400 + 3_600 * t, value(t));
+    }
+    write("s.csv", &series);
+    write("d.csv", &dated);
+    write("o.csv", "series,origin,horizon,season,test_from\na,319,6,24,320\na,325,6,24,320\n");
+    check(&folder.0, &["forecast", "s.csv", "--origins", "o.csv", "--out", "f.csv"], 0, "", "");
+    let told = std::fs::read_to_string(folder.0.join("f.csv")).unwrap();
+    assert_eq!(told.lines().count(), 13);
+    assert!(told.starts_with("series,origin,step,q0.1,q0.5,q0.9,q0.95,q0.99\na,319,1,"), "{told}");
+    // The scored part of other series, and what comes after an origin, change nothing.
+    let cut: String = series.lines().take(1 + 326).map(|l| format!("{l}\n")).collect();
+    write("cut.csv", &cut);
+    check(&folder.0, &["forecast", "cut.csv", "--origins", "o.csv", "--out", "g.csv"], 0, "", "");
+    assert_eq!(told, std::fs::read_to_string(folder.0.join("g.csv")).unwrap());
+
+    let people = ["forecast", "d.csv", "--horizon", "6h", "--html", "page.html"];
+    check(&folder.0, &people, 0, "2023-12-01T14:20:00Z", "");
+    assert!(std::fs::read_to_string(folder.0.join("page.html")).unwrap().contains("<polyline class=\"m\""));
+    check(&folder.0, &["forecast", "d.csv", "--horizon", "6h", "--backtest"], 0, "models: ", "");
+    for (args, code, err) in [
+        (&["d.csv"][..], 2, "forerun: the following required arguments were not provided"),
+        (&["d.csv", "--horizon", "6x"], 2, "forerun: --horizon: \"6x\" is no duration"),
+        (
+            &["d.csv", "--horizon", "0s"],
+            2,
+            "forerun: --horizon: 0s is 0 steps of 3600 s; give 1 to 1024 steps",
+        ),
+        (&["no.csv", "--horizon", "6h"], 1, "forerun: cannot open no.csv: "),
+        (&["d.csv", "--origins", "o.csv", "--out", "x.csv"], 1, "forerun: d.csv:1: no column series"),
+        (&["s.csv", "--origins", "s.csv", "--out", "x.csv"], 1, "forerun: s.csv:1: no column origin"),
+    ] {
+        check(&folder.0, &[&["forecast"], args].concat(), code, "", err);
+    }
+    write("o.csv", "series,origin,horizon,season,test_from\na,900,6,24,320\n");
+    let args = ["forecast", "s.csv", "--origins", "o.csv", "--out", "x.csv"];
+    check(&folder.0, &args, 1, "", "forerun: o.csv:2: origin 900 is after the series' last t, 399");
+}

@@ -6,6 +6,7 @@
 pub mod grid;
 pub mod hazard;
 pub mod mixer;
+pub mod series;
 pub mod users;
 
 use forerun_types::{ServiceId, Span, Time, UserKey};

@@ -9,6 +9,8 @@ mod doctor;
 #[cfg(feature = "docker")]
 mod doctor_engines;
 mod explain;
+mod forecast;
+mod forecast_page;
 pub(crate) mod predict;
 mod route;
 #[cfg(feature = "docker")]
@@ -39,6 +41,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         }
         Command::Replay(args) => crate::replay::run(&args, out),
         Command::Predict(args) => predict::run(&args, out),
+        Command::Forecast(args) => forecast::run(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Pause(args) => control::run("pause", &args, out),
         Command::Resume(args) => control::run("resume", &args, out),

@@ -1,0 +1,333 @@
+//! Gradient-boosted trees on the quantile loss: histograms of binned features, leaves by gain, values renewed to the
+//! quantile of what is left (Friedman 2001; LightGBM, Ke et al. 2017). Deterministic: sums run in one order, and what
+//! is drawn is drawn by a hash of its place.
+
+use super::features::{FEATURES, Row};
+use serde::{Deserialize, Serialize};
+
+/// Bins of a feature.
+const BINS: usize = 64;
+const LEAVES_MAX: usize = 31;
+/// A leaf rests on as many rows at least.
+const LEAF_ROWS_MIN: usize = 30;
+/// How much of a tree is believed.
+const RATE: f64 = 0.07;
+/// Trees of a fit.
+pub const TREES: usize = 110;
+
+/// What is learned from: features, target in local scales, and what a row weighs.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    pub features: Vec<Row>,
+    pub targets: Vec<f64>,
+    pub weights: Vec<f64>,
+}
+
+impl Rows {
+    pub fn push(&mut self, row: Row, target: f64, weight: f64) {
+        self.features.push(row);
+        self.targets.push(target);
+        self.weights.push(weight);
+    }
+
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+}
+
+/// The rows in bins, made once for all levels.
+#[derive(Debug)]
+pub struct Binned {
+    bins: Vec<[u8; FEATURES]>,
+    /// The highest value of each bin but the last.
+    edges: Vec<Vec<f32>>,
+}
+
+impl Binned {
+    pub fn new(rows: &Rows) -> Binned {
+        let edges: Vec<Vec<f32>> = (0..FEATURES).map(|f| edges(rows, f)).collect();
+        let bins = rows
+            .features
+            .iter()
+            .map(|row| {
+                let mut bins = [0; FEATURES];
+                for ((bin, value), edges) in bins.iter_mut().zip(row).zip(&edges) {
+                    *bin = edges.partition_point(|e| e < value) as u8;
+                }
+                bins
+            })
+            .collect();
+        Binned { bins, edges }
+    }
+}
+
+/// At most [`BINS`] - 1 edges between equal shares of the rows.
+fn edges(rows: &Rows, feature: usize) -> Vec<f32> {
+    let every = (rows.len() / 20_000).max(1);
+    let mut values: Vec<f32> = rows.features.iter().step_by(every).map(|r| r[feature]).collect();
+    values.sort_unstable_by(f32::total_cmp);
+    let mut edges: Vec<f32> =
+        (1..BINS).filter_map(|i| values.get(i * values.len() / BINS).copied()).collect();
+    edges.dedup();
+    if edges.last() == values.last() {
+        edges.pop();
+    }
+    edges
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Node {
+    /// Goes left if at most the threshold.
+    feature: u16,
+    bin: u8,
+    threshold: f32,
+    /// Children; a leaf has none, and a value.
+    left: u16,
+    right: u16,
+    value: f32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Tree {
+    nodes: Vec<Node>,
+}
+
+impl Tree {
+    fn leaf(&self, left: impl Fn(&Node) -> bool) -> usize {
+        let mut at = 0;
+        while self.nodes[at].left != 0 {
+            let node = &self.nodes[at];
+            at = usize::from(if left(node) { node.left } else { node.right });
+        }
+        at
+    }
+}
+
+/// Trees of one level.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Booster {
+    start: f64,
+    trees: Vec<Tree>,
+}
+
+impl Booster {
+    /// What is said of each row. Tree by tree, so that a tree is read once for all rows.
+    pub fn predict(&self, rows: &[Row]) -> Vec<f64> {
+        let mut said = vec![self.start; rows.len()];
+        for tree in &self.trees {
+            for (said, row) in said.iter_mut().zip(rows) {
+                let leaf = tree.leaf(|n| row[usize::from(n.feature)] <= n.threshold);
+                *said += f64::from(tree.nodes[leaf].value);
+            }
+        }
+        said
+    }
+}
+
+/// A fit under way.
+#[derive(Debug)]
+pub struct Fit<'a> {
+    rows: &'a Rows,
+    binned: &'a Binned,
+    level: f64,
+    said: Vec<f64>,
+    booster: Booster,
+}
+
+impl<'a> Fit<'a> {
+    pub fn new(rows: &'a Rows, binned: &'a Binned, level: f64) -> Self {
+        let mut all: Vec<(f64, f64)> =
+            rows.targets.iter().copied().zip(rows.weights.iter().copied()).collect();
+        let start = weighted_quantile(&mut all, level);
+        let booster = Booster { start, trees: Vec::new() };
+        Self { rows, binned, level, said: vec![start; rows.len()], booster }
+    }
+
+    /// Grows one tree: the slice of a fit. False when the fit is done.
+    pub fn grow(&mut self) -> bool {
+        let n = self.booster.trees.len();
+        if n == TREES || self.rows.len() < 2 * LEAF_ROWS_MIN {
+            return false;
+        }
+        let rows = self.rows;
+        let gradients: Vec<(f32, f32)> = (0..rows.len())
+            .map(|i| {
+                let over = if rows.targets[i] < self.said[i] { 1.0 } else { 0.0 };
+                ((rows.weights[i] * (self.level - over)) as f32, rows.weights[i] as f32)
+            })
+            .collect();
+        // Half of the rows and half of the features for each tree, drawn anew.
+        let drawn =
+            (0..rows.len() as u32).filter(|i| hash(u64::from(*i), n as u64).is_multiple_of(2)).collect();
+        let features =
+            (0..FEATURES).filter(|f| hash(1 << 40 | *f as u64, n as u64).is_multiple_of(2)).collect();
+        let mut grown = Growing {
+            binned: self.binned,
+            gradients: &gradients,
+            features,
+            tree: Tree::default(),
+            open: Vec::new(),
+        };
+        grown.run(drawn);
+        let Growing { mut tree, open, .. } = grown;
+        for leaf in open {
+            let mut left: Vec<(f64, f64)> = leaf
+                .rows
+                .iter()
+                .map(|i| (rows.targets[*i as usize] - self.said[*i as usize], rows.weights[*i as usize]))
+                .collect();
+            tree.nodes[leaf.node].value = (RATE * weighted_quantile(&mut left, self.level)) as f32;
+        }
+        for (said, bins) in self.said.iter_mut().zip(&self.binned.bins) {
+            let leaf = tree.leaf(|n| bins[usize::from(n.feature)] <= n.bin);
+            *said += f64::from(tree.nodes[leaf].value);
+        }
+        self.booster.trees.push(tree);
+        self.booster.trees.len() < TREES
+    }
+
+    /// What has been grown.
+    pub fn finish(self) -> Booster {
+        self.booster
+    }
+}
+
+/// A leaf that may be split.
+struct Open {
+    node: usize,
+    rows: Vec<u32>,
+    sums: Vec<[f64; 2]>,
+    best: Option<Split>,
+}
+
+#[derive(Clone, Copy)]
+struct Split {
+    gain: f64,
+    feature: usize,
+    bin: u8,
+}
+
+struct Growing<'a> {
+    binned: &'a Binned,
+    gradients: &'a [(f32, f32)],
+    features: Vec<usize>,
+    tree: Tree,
+    open: Vec<Open>,
+}
+
+const LEAF: Node = Node { feature: 0, bin: 0, threshold: 0.0, left: 0, right: 0, value: 0.0 };
+
+impl Growing<'_> {
+    fn run(&mut self, rows: Vec<u32>) {
+        self.tree.nodes.push(LEAF);
+        let sums = self.sums(&rows);
+        self.open(0, rows, sums);
+        while self.open.len() < LEAVES_MAX {
+            let mut best: Option<(usize, Split)> = None;
+            for (i, leaf) in self.open.iter().enumerate() {
+                if let Some(split) = leaf.best
+                    && best.is_none_or(|(_, b)| split.gain > b.gain)
+                {
+                    best = Some((i, split));
+                }
+            }
+            let Some((at, split)) = best else { break };
+            let leaf = self.open.swap_remove(at);
+            self.split(leaf, split);
+        }
+    }
+
+    fn sums(&self, rows: &[u32]) -> Vec<[f64; 2]> {
+        let mut sums = vec![[0.0; 2]; self.features.len() * BINS];
+        for i in rows {
+            let (g, w) = self.gradients[*i as usize];
+            let bins = &self.binned.bins[*i as usize];
+            for (slot, f) in sums.chunks_exact_mut(BINS).zip(&self.features) {
+                let sum = &mut slot[usize::from(bins[*f]) % BINS];
+                sum[0] += f64::from(g);
+                sum[1] += f64::from(w);
+            }
+        }
+        sums
+    }
+
+    fn open(&mut self, node: usize, rows: Vec<u32>, sums: Vec<[f64; 2]>) {
+        let best = if rows.len() < 2 * LEAF_ROWS_MIN { None } else { self.best(&rows, &sums) };
+        self.open.push(Open { node, rows, sums, best });
+    }
+
+    fn best(&self, rows: &[u32], sums: &[[f64; 2]]) -> Option<Split> {
+        let first = sums.get(..BINS)?;
+        let total = first.iter().fold([0.0, 0.0], |t, s| [t[0] + s[0], t[1] + s[1]]);
+        let least = total[1] * LEAF_ROWS_MIN as f64 / rows.len() as f64;
+        let whole = total[0] * total[0] / total[1].max(1e-12);
+        let mut best: Option<Split> = None;
+        for (slot, f) in sums.chunks_exact(BINS).zip(&self.features) {
+            let mut left = [0.0, 0.0];
+            for (bin, sum) in slot.iter().enumerate().take(self.binned.edges[*f].len()) {
+                left = [left[0] + sum[0], left[1] + sum[1]];
+                let right = [total[0] - left[0], total[1] - left[1]];
+                if left[1] < least || right[1] < least {
+                    continue;
+                }
+                let gain = left[0] * left[0] / left[1] + right[0] * right[0] / right[1] - whole;
+                if gain > best.map_or(1e-9, |b| b.gain) {
+                    best = Some(Split { gain, feature: *f, bin: bin as u8 });
+                }
+            }
+        }
+        best
+    }
+
+    fn split(&mut self, leaf: Open, split: Split) {
+        let bins = &self.binned.bins;
+        let (left, right): (Vec<u32>, Vec<u32>) =
+            leaf.rows.iter().partition(|i| bins[**i as usize][split.feature] <= split.bin);
+        if left.is_empty() || right.is_empty() {
+            self.open.push(Open { best: None, ..leaf });
+            return;
+        }
+        let at = self.tree.nodes.len();
+        self.tree.nodes.extend([LEAF, LEAF]);
+        self.tree.nodes[leaf.node] = Node {
+            feature: split.feature as u16,
+            bin: split.bin,
+            threshold: self.binned.edges[split.feature][usize::from(split.bin)],
+            left: at as u16,
+            right: at as u16 + 1,
+            value: 0.0,
+        };
+        // The smaller half is counted, the larger is what remains.
+        let small = self.sums(if left.len() <= right.len() { &left } else { &right });
+        let large = leaf.sums.iter().zip(&small).map(|(a, b)| [a[0] - b[0], a[1] - b[1]]).collect();
+        let (of_left, of_right) = if left.len() <= right.len() { (small, large) } else { (large, small) };
+        self.open(at, left, of_left);
+        self.open(at + 1, right, of_right);
+    }
+}
+
+/// The least value under which `p` of the weight lies; 0 of nothing.
+fn weighted_quantile(values: &mut [(f64, f64)], p: f64) -> f64 {
+    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let total: f64 = values.iter().map(|v| v.1).sum();
+    let mut under = 0.0;
+    for (value, weight) in values.iter() {
+        under += weight;
+        if under >= p * total {
+            return *value;
+        }
+    }
+    values.last().map_or(0.0, |v| v.0)
+}
+
+/// The finaliser of splitmix64 over two numbers.
+pub fn hash(a: u64, b: u64) -> u64 {
+    let mut z = a.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ b.wrapping_mul(0xD1B5_4A32_D192_ED03);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (z ^ (z >> 31)) >> 7
+}

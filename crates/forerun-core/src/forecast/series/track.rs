@@ -1,0 +1,192 @@
+//! One series over time: what was said at its origins, learned from once the whole horizon is past.
+
+use super::boost::{Booster, Rows, hash};
+use super::conformal::{self, Widths};
+use super::features::{Frame, Row};
+use super::members::{Member, Residuals, Window};
+use super::mix::{self, MEMBERS, Weights};
+use super::points::{self, RULES, Record};
+use super::{LEVELS, Past, Quantiles};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// What all series share.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    /// One for each level; none before the first fit.
+    pub trees: Vec<Booster>,
+    weights: Weights,
+    widths: Widths,
+}
+
+/// A forecast: the quantiles of each step, and how the members weighed in them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    pub steps: Vec<Quantiles>,
+    pub shares: [[f64; MEMBERS]; LEVELS.len()],
+}
+
+/// What was said at an origin, until its horizon is past.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Said {
+    origin: usize,
+    scale: f64,
+    locals: Vec<f64>,
+    rules: Vec<[f64; RULES]>,
+    points: Vec<f64>,
+    members: [Vec<Quantiles>; MEMBERS],
+    mixed: Vec<Quantiles>,
+    told: Told,
+}
+
+/// Forecasts that wait for their outcome; older ones are given up.
+const WAITING_MAX: usize = 64;
+
+/// What is known of one series.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Track {
+    record: Record,
+    residuals: Residuals,
+    weights: Weights,
+    widths: Widths,
+    waiting: VecDeque<Said>,
+    /// Whether a value below 0 has been seen up to `seen`.
+    negative: bool,
+    seen: usize,
+}
+
+impl Track {
+    /// Learns from what was said whose horizon `values` has passed; the shared part too if it may.
+    pub fn learn(&mut self, values: &[f64], known: &[bool], mut shared: Option<&mut Shared>) {
+        self.negative |= values[self.seen.min(values.len())..].iter().any(|v| *v < 0.0);
+        self.seen = values.len();
+        while let Some(said) = self.waiting.front() {
+            let (from, to) = (said.origin + 1, said.origin + 1 + said.points.len());
+            if to > values.len() {
+                break;
+            }
+            let Some(said) = self.waiting.pop_front() else { break };
+            let (came, known) = (&values[from..to], &known[from..to]);
+            self.record.learn(&said.rules, came, known, said.scale);
+            self.residuals.learn(&said.points, came, known, &said.locals);
+            if said.mixed.is_empty() {
+                continue;
+            }
+            let shares = &said.told.shares;
+            let gradient = mix::gradient(&said.members, &said.mixed, shares, came, known, said.scale);
+            self.weights.learn(&gradient, mix::OWN_RATE, true);
+            self.widths.learn(&said.told.steps, came, known, conformal::OWN_RATE);
+            if let Some(shared) = shared.as_deref_mut() {
+                shared.weights.learn(&gradient, mix::SHARED_RATE, false);
+                shared.widths.learn(&said.told.steps, came, known, conformal::SHARED_RATE);
+            }
+        }
+    }
+
+    /// The cheap part of an origin: what the points say, so that their record goes on.
+    fn points(&mut self, past: &Past<'_>) -> (Said, Frame) {
+        let frame = Frame::new(past);
+        let mut said = Said {
+            origin: past.values.len() - 1,
+            scale: past.scale,
+            locals: Vec::new(),
+            rules: Vec::new(),
+            points: Vec::new(),
+            members: Default::default(),
+            mixed: Vec::new(),
+            told: Told::default(),
+        };
+        points::of(past, frame.period, &mut said.rules);
+        said.locals.extend((1..=said.rules.len()).map(|step| frame.local_at(past, step)));
+        self.record.mix(&said.rules, &mut said.points);
+        (said, frame)
+    }
+
+    fn wait(&mut self, said: Said) {
+        if self.waiting.len() == WAITING_MAX {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(said);
+    }
+
+    /// An origin at which nobody asks.
+    pub fn pass(&mut self, past: &Past<'_>) {
+        let (said, _) = self.points(past);
+        self.wait(said);
+    }
+
+    /// An origin to train at: as [`Track::pass`], and rows for some of its steps, those whose outcome lies in
+    /// `outcomes`. Rows are weighed by how much the series moves beside its usual.
+    pub fn train(
+        &mut self,
+        past: &Past<'_>,
+        outcomes: &[f64],
+        known: &[bool],
+        steps: usize,
+        rows: &mut Rows,
+    ) {
+        let (said, frame) = self.points(past);
+        let horizon = said.points.len();
+        for k in 0..steps.min(horizon) {
+            // One draw from each of so many equal parts of the horizon.
+            let (low, high) = (k * horizon / steps.min(horizon), (k + 1) * horizon / steps.min(horizon));
+            let i = low + (hash(said.origin as u64, k as u64) % (high - low).max(1) as u64) as usize;
+            if known.get(i) == Some(&true) && outcomes.len() > i {
+                let local = said.locals[i];
+                let row = frame.row(past, i + 1, &said.rules[i], said.points[i], local);
+                let target = ((outcomes[i] - said.points[i]) / local).clamp(-1e3, 1e3);
+                rows.push(row, target, (local / past.scale).clamp(0.1, 5.0));
+            }
+        }
+        self.wait(said);
+    }
+
+    /// A forecast.
+    pub fn forecast(&mut self, past: &Past<'_>, shared: &Shared) -> Told {
+        let (mut said, frame) = self.points(past);
+        let (points, locals) = (&said.points, &said.locals);
+        if shared.trees.len() == LEVELS.len() {
+            let row = |i: usize| frame.row(past, i + 1, &said.rules[i], points[i], locals[i]);
+            let rows: Vec<Row> = (0..points.len()).map(row).collect();
+            let by_level: Vec<Vec<f64>> = shared.trees.iter().map(|t| t.predict(&rows)).collect();
+            said.members[0].extend((0..points.len()).map(|i| {
+                let mut told = [0.0; LEVELS.len()];
+                for (told, said) in told.iter_mut().zip(&by_level) {
+                    *told = points[i] + locals[i] * said[i];
+                }
+                told.sort_unstable_by(f64::total_cmp);
+                told
+            }));
+        }
+        self.residuals.forecast(past, points, locals, &mut said.members[1]);
+        Window { horizons: 2 }.forecast(past, points, locals, &mut said.members[2]);
+        Window { horizons: 12 }.forecast(past, points, locals, &mut said.members[3]);
+        self.finish(&mut said, shared);
+        let told = said.told.clone();
+        self.wait(said);
+        told
+    }
+
+    /// From what the members say to what is told.
+    fn finish(&self, said: &mut Said, shared: &Shared) {
+        let says = said.members.each_ref().map(|m| !m.is_empty());
+        let mut shares = [[0.0; MEMBERS]; LEVELS.len()];
+        for (l, share) in shares.iter_mut().enumerate() {
+            *share = shared.weights.shares(&self.weights, l, &says);
+        }
+        for i in 0..said.points.len() {
+            let mut mixed = [0.0; LEVELS.len()];
+            for (l, q) in mixed.iter_mut().enumerate() {
+                *q = said.members.iter().zip(shares[l]).filter_map(|(m, s)| Some(m.get(i)?[l] * s)).sum();
+            }
+            mixed.sort_unstable_by(f64::total_cmp);
+            let mut told = shared.widths.apply(&self.widths, said.locals[i], &mixed);
+            if !self.negative {
+                told = told.map(|q| q.max(0.0));
+            }
+            said.mixed.push(mixed);
+            said.told.steps.push(told);
+        }
+        said.told.shares = shares;
+    }
+}

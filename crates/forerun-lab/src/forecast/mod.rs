@@ -1,0 +1,14 @@
+//! Load forecasts of recorded series, by the live forecaster.
+
+mod dated;
+mod files;
+mod run;
+mod scores;
+
+pub use dated::{Grid, read_dated};
+pub use files::{FileError, Skipped, read_origins, read_series, write_forecasts};
+pub use run::{Asked, Fitted, Series};
+pub use scores::{Scores, backtest, scores, weights};
+
+pub use forerun_core::forecast::series::track::Told;
+pub use forerun_core::forecast::series::{HORIZON_MAX as STEPS_MAX, LEVELS};

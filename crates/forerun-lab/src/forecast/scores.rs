@@ -1,0 +1,75 @@
+//! How good forecasts were, by the usual measures.
+
+use super::Series;
+use forerun_core::forecast::series::mix;
+use forerun_core::forecast::series::track::Told;
+use forerun_core::forecast::series::{LEVELS, MEDIAN, pinball, usual_change};
+use serde::Serialize;
+
+/// Scores of one series.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Scores {
+    pub series: String,
+    pub forecasts: usize,
+    /// Mean error of the median, by the mean change over a season before the test part.
+    pub mase: f64,
+    /// Quantile loss at 0.1, 0.5 and 0.9 by the mean value; `None` if all values are 0.
+    pub wql: Option<f64>,
+    /// The same loss by the scale of `mase`.
+    pub sql: f64,
+    /// The part of the values that lay at or under the quantile.
+    pub coverage_90: f64,
+    pub coverage_99: f64,
+    /// How members weighed in the median, heaviest first.
+    pub weights: Vec<(&'static str, f64)>,
+}
+
+/// Scores what was told of a series; `None` if no value came to compare with.
+pub fn scores(series: &Series, told: &[Told]) -> Option<Scores> {
+    let past: Vec<f64> = {
+        let mut values = series.values[..series.test_from.min(series.values.len())].to_vec();
+        forerun_core::forecast::series::clean(&mut values);
+        values
+    };
+    let scale = usual_change(&past, series.season.max(1));
+    let (mut n, mut size, mut error, mut loss) = (0.0_f64, 0.0_f64, 0.0, 0.0);
+    let (mut under_90, mut under_99) = (0.0, 0.0);
+    for (asked, told) in series.asked.iter().zip(told) {
+        for (quantiles, came) in told.steps.iter().zip(&series.values[asked.origin + 1..]) {
+            if !came.is_finite() {
+                continue;
+            }
+            n += 1.0;
+            size += came.abs();
+            error += (came - quantiles[MEDIAN]).abs();
+            loss += (0..3).map(|l| pinball(LEVELS[l], *came, quantiles[l])).sum::<f64>() / 3.0;
+            under_90 += f64::from(u8::from(*came <= quantiles[2]));
+            under_99 += f64::from(u8::from(*came <= quantiles[4]));
+        }
+    }
+    (n > 0.0).then(|| Scores {
+        series: series.name.clone(),
+        forecasts: told.len(),
+        mase: error / n / scale,
+        wql: (size > 0.0).then(|| 2.0 * loss / size),
+        sql: 2.0 * loss / n / scale,
+        coverage_90: under_90 / n,
+        coverage_99: under_99 / n,
+        weights: weights(told),
+    })
+}
+
+/// Scores of every series that has some.
+pub fn backtest(all: &[Series], told: &[Vec<Told>]) -> Vec<Scores> {
+    all.iter().zip(told).filter_map(|(series, told)| scores(series, told)).collect()
+}
+
+/// How members weighed in the median, on average, heaviest first.
+pub fn weights(told: &[Told]) -> Vec<(&'static str, f64)> {
+    let n = told.len().max(1) as f64;
+    let share = |m: usize| told.iter().map(|t| t.shares[MEDIAN][m]).sum::<f64>() / n;
+    let mut all: Vec<(&'static str, f64)> =
+        mix::NAMES.into_iter().enumerate().map(|(m, name)| (name, share(m))).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    all
+}
