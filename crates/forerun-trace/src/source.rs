@@ -138,6 +138,7 @@ fn plain(name: &str, raw: Box<dyn Read>) -> Result<Box<dyn Read>, TraceError> {
 pub fn open_plain(input: &Input) -> Result<Box<dyn Read>, TraceError> {
     match input {
         Input::Stdin => plain("standard input", Box::new(io::stdin())),
+        Input::Bytes { name, bytes } => plain(name, Box::new(*bytes)),
         Input::Path(path) => {
             let name = path.display().to_string();
             let open = |source| TraceError::Open { name: name.clone(), source };

@@ -24,13 +24,15 @@ pub struct Grid {
     pub season: usize,
 }
 
+/// Series, each with the time of its first step in microseconds since 1970.
+pub type Dated = Vec<(Series, i64)>;
+
 /// Reads series with a column of times, and puts them on a grid of the step that is most usual in the file. What falls
-/// on one step is averaged, and a step without a line is no data. Beside each series stands the time of its first step,
-/// in microseconds since 1970.
+/// on one step is averaged, and a step without a line is no data.
 ///
 /// # Errors
 /// Columns that cannot be told, a file of less than two times, or one that spans too many steps.
-pub fn read_dated(from: impl Read, strict: bool) -> Result<(Vec<(Series, i64)>, Grid, Skipped), FileError> {
+pub fn read_dated(from: impl Read, strict: bool) -> Result<(Dated, Grid, Skipped), FileError> {
     let mut reader = ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(from);
     let header = reader.headers().map_err(unreadable)?.clone();
     let columns = columns(&header)?;

@@ -5,7 +5,7 @@ mod files;
 mod run;
 mod scores;
 
-pub use dated::{Grid, read_dated};
+pub use dated::{Dated, Grid, read_dated};
 pub use files::{FileError, Skipped, read_origins, read_series, write_forecasts};
 pub use run::{Asked, Fitted, Series};
 pub use scores::{Scores, backtest, scores, weights};
