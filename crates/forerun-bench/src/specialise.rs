@@ -76,15 +76,20 @@ fn beside(ours: &Score, theirs: &Score, reference: &'static str) -> Vec<Figure> 
     let late =
         |s: &Score| s.waits.iter().filter(|w| **w > WAITED).count() as f64 / s.waits.len().max(1) as f64;
     let mean = |s: &Score| s.waits.iter().sum::<Duration>().as_secs_f64() * 1e3 / s.waits.len().max(1) as f64;
-    vec![
+    let mut figures = vec![
         figure("answers that waited", "share", &late),
         figure("answer, mean", "ms", &mean),
         figure("answer, p95", "ms", &|s| quantile(&s.waits, 0.95)),
         figure("answer, p99", "ms", &|s| quantile(&s.waits, 0.99)),
         figure("data set was there", "share", &|s| s.hits as f64 / s.waits.len().max(1) as f64),
         figure("memory", "GB-s", &|s| s.gb_seconds),
-        figure("no answer", "requests", &|s| s.failed as f64),
-    ]
+    ];
+    // Of nothing and nothing there is no ratio, and that all were answered needs no row.
+    if ours.failed + theirs.failed > 0 {
+        let share = |s: &Score| (s.waits.len() as u64 + s.failed).max(1) as f64;
+        figures.push(figure("answered", "share", &|s| s.waits.len() as f64 / share(s)));
+    }
+    figures
 }
 
 /// Lines in no order, so that sorting them is work.
@@ -223,7 +228,7 @@ fn ask(router: SocketAddr, key: u64, number: u64) -> Option<String> {
     head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
 }
 
-/// What instances have been reserved so far, over all services.
+/// What instances were seen to take so far, over all services; it is not what they are reserved.
 fn gb_seconds(engine: &Engine) -> f64 {
     let totals = |t: &forerun_engine::ServiceTotals| {
         t.starting_byte_seconds + t.busy_byte_seconds + t.idle_byte_seconds

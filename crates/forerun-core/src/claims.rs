@@ -72,6 +72,7 @@ impl<P: Policy> Core<P> {
             return;
         }
         let Some(instance) = self.instances.get(&id) else { return };
+        self.demand.chosen(self.families.parent_of(instance.service).unwrap_or(instance.service), false);
         match instance.state {
             State::Claimed { .. } => self.give_back(id, actions),
             State::Ready => {
@@ -230,6 +231,7 @@ impl<P: Policy> Core<P> {
         self.set_state(id, State::Ready);
         if let Some(parent) = self.families.parent_of(service) {
             self.demand.specialised(parent, took);
+            self.demand.chosen(parent, true);
             if let Some(family) = self.families.get_mut(parent) {
                 family.claims.failures = 0;
             }

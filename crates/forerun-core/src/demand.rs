@@ -10,6 +10,10 @@ const STARTS: usize = 16;
 const FADE: u64 = 8;
 /// Thaws that take as long as one start, until one has been seen.
 const RESUMES_PER_START: u64 = 20;
+/// Uses of generic instances that are told apart; counts are halved then, so that old habits fade.
+const CHOSEN_MAX: u32 = 64;
+/// All of something, in millionths.
+const WHOLE_PPM: u32 = 1_000_000;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Seen {
@@ -18,6 +22,9 @@ struct Seen {
     specialises: Took,
     /// Of instances that were started for a key.
     key_starts: Took,
+    /// Generic instances, ready for either, that became a key's, and that were used as they were.
+    became: u32,
+    stayed: u32,
     memory_bytes: u64,
     service_time_us: u64,
     cpu_us_per_s: u64,
@@ -79,6 +86,30 @@ impl Demand {
     /// A generic instance was given to a key.
     pub fn specialised(&mut self, service: ServiceId, took: Span) {
         self.seen(service).specialises.note(took);
+    }
+
+    /// A generic instance that was ready for either became a key's, or was used as it is.
+    pub fn chosen(&mut self, service: ServiceId, for_a_key: bool) {
+        let seen = self.seen(service);
+        let count = if for_a_key { &mut seen.became } else { &mut seen.stayed };
+        *count += 1;
+        if seen.became + seen.stayed >= CHOSEN_MAX {
+            (seen.became, seen.stayed) = (seen.became / 2, seen.stayed / 2);
+        }
+    }
+
+    /// What of a cold start a generic instance saves, in millionths: where keys take it, all but the share of a key's
+    /// start that the change takes; by how often they do. All of it until a change and a key's start have been seen.
+    #[must_use]
+    pub fn saves_ppm(&self, spec: &ServiceSpec) -> u32 {
+        let hook = spec.variant.is_none() && spec.specialise.as_ref().is_some_and(|s| s.hook.is_some());
+        let seen = self.services.get(spec.id.0 as usize).filter(|_| hook);
+        let times = seen.and_then(|seen| Some((seen, seen.specialises.usual()?, seen.key_starts.usual()?)));
+        let Some((seen, change, start)) = times else { return WHOLE_PPM };
+        let takes_ppm = change.0.saturating_mul(u64::from(WHOLE_PPM)) / start.0.max(1);
+        let takes_ppm = takes_ppm.min(u64::from(WHOLE_PPM));
+        let (became, all) = (u64::from(seen.became), u64::from(seen.became + seen.stayed));
+        WHOLE_PPM - (takes_ppm * became / all.max(1)) as u32
     }
 
     /// An instance was started for a key of this service.
@@ -149,6 +180,7 @@ impl Demand {
             needed,
             idle_cpu_milli: self.idle_cpu_milli(spec.id),
             resume: spec.pausable.then(resume),
+            saves_ppm: self.saves_ppm(spec),
         }
     }
 
@@ -215,5 +247,39 @@ mod tests {
         assert_eq!(demand.memory_bytes(&spec), 1_000_000_000);
         demand.used(spec.id, 5_000_000);
         assert_eq!(demand.memory_bytes(&spec), 5_000_000);
+    }
+
+    #[test]
+    fn a_generic_instance_saves_a_key_what_the_change_does_not_take() {
+        let hook = Some(forerun_types::Hook::Http { path: "/become".to_owned() });
+        let specialise = forerun_types::Specialise { hook, ..forerun_types::Specialise::default() };
+        let spec = ServiceSpec { specialise: Some(specialise), ..ServiceSpec::named(ServiceId(0), "s") };
+        // Milliseconds of the change and of a key's start, what became a key's, what stayed; thousandths saved.
+        for (change, start, became, stayed, expect) in [
+            (100, 400, 10, 0, 750),
+            (100, 400, 5, 5, 875),
+            (100, 400, 0, 10, 1_000),
+            (100, 400, 0, 0, 1_000),
+            (500, 400, 10, 0, 0),
+            (500, 0, 10, 10, 500),
+        ] {
+            let mut demand = Demand::default();
+            assert_eq!(demand.saves_ppm(&spec), WHOLE_PPM);
+            demand.specialised(spec.id, Span::from_millis(change));
+            assert_eq!(demand.saves_ppm(&spec), WHOLE_PPM, "until both were seen");
+            demand.key_started(spec.id, Span::from_millis(start));
+            (0..became).for_each(|_| demand.chosen(spec.id, true));
+            (0..stayed).for_each(|_| demand.chosen(spec.id, false));
+            assert_eq!(demand.saves_ppm(&spec), expect * 1_000, "{change} {start} {became} {stayed}");
+        }
+    }
+
+    #[test]
+    fn old_habits_of_a_pool_fade() {
+        let mut demand = Demand::default();
+        (0..10_000).for_each(|_| demand.chosen(ServiceId(0), true));
+        (0..200).for_each(|_| demand.chosen(ServiceId(0), false));
+        let seen = &demand.services[0];
+        assert!(seen.became * 4 < seen.stayed && seen.became + seen.stayed < CHOSEN_MAX, "{seen:?}");
     }
 }

@@ -123,7 +123,8 @@ fn expected(value: u64, chance_ppm: u32) -> u64 {
 /// The price of one chance: an instance that is there when it is needed saves the cold start, and what the start
 /// itself and, on average, half of the time would have taken; keeping it costs all of the time: its memory, and the
 /// CPU that it burns while it is idle. Frozen it costs only its memory, and saves all of the cold start but the share
-/// that thawing takes of it; from the need on, half of the time on average, it burns as much as a hot one.
+/// that thawing takes of it; from the need on, half of the time on average, it burns as much as a hot one. A
+/// generic one that is to become a key's saves all of the cold start but the share that the change takes.
 fn price(chance: &Chance, view: &View<'_>, core_milli_gb: u64) -> LevelValue {
     let (chance_ppm, within) = ((chance.chance * 1e6) as u32, chance.within);
     let memory = milli_gbs(view.memory_bytes, within);
@@ -131,7 +132,7 @@ fn price(chance: &Chance, view: &View<'_>, core_milli_gb: u64) -> LevelValue {
     let cpu = if core_bytes == 0 { 0 } else { milli_gbs(core_bytes, within) };
     let cost = memory.saturating_add(cpu);
     let kept = (cost / 2).saturating_add(milli_gbs(view.memory_bytes, view.start));
-    let cold_start = view.spec.sla.cold_start_milli_gbs;
+    let cold_start = expected(view.spec.sla.cold_start_milli_gbs, view.saves_ppm);
     let worth = expected(cold_start.saturating_add(kept), chance_ppm);
     let reason = Reason::Priced { chance_ppm, within, worth_milli_gbs: worth, cost_milli_gbs: cost };
     let value = LevelValue::new(net(worth, cost), within, view.spec, reason);
@@ -234,6 +235,7 @@ mod tests {
             needed: 0,
             idle_cpu_milli,
             resume,
+            saves_ppm: 1_000_000,
         };
         let chance = Chance { chance, within: Span::from_secs(60) };
         let value = price(&chance, &view, CORE_MILLI_GB);

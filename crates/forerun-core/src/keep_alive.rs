@@ -101,8 +101,15 @@ mod tests {
 
     fn kept(policy: &mut KeepAlive, at: u64, needed: u32) -> (usize, Time) {
         let spec = ServiceSpec::named(ServiceId(0), "s");
-        let view =
-            View { spec: &spec, start: Span::ZERO, memory_bytes: 1, needed, idle_cpu_milli: 0, resume: None };
+        let view = View {
+            spec: &spec,
+            start: Span::ZERO,
+            memory_bytes: 1,
+            needed,
+            idle_cpu_milli: 0,
+            resume: None,
+            saves_ppm: 1_000_000,
+        };
         let mut values = Vec::new();
         let again = policy.appraise(Time(at), &view, &mut values);
         (values.len(), again)
