@@ -4,6 +4,7 @@
 mod core;
 mod predict;
 mod replay;
+mod router;
 mod specialise;
 mod wake;
 mod wake_docker;
@@ -42,16 +43,17 @@ impl Figure {
 type Run = fn() -> Vec<Figure>;
 
 /// Every benchmark by its name.
-const BENCHES: [(&str, Run); 5] = [
+const BENCHES: [(&str, Run); 6] = [
     ("core", core::run),
     ("predict", predict::run),
     ("replay", replay::run),
     ("wake", wake::run),
+    ("router", router::run),
     ("specialise", specialise::run),
 ];
 
 fn main() {
-    // `wake` and `specialise` start this program again: as what they run, and as the process backend's helpers.
+    // `wake`, `router` and `specialise` start this program again: as what they run, and as the process backend's helpers.
     match std::env::args().nth(1).as_deref() {
         Some("__reaper") => forerun_backends::reaper_main(),
         Some("__launch") => forerun_backends::launcher_main(2),
