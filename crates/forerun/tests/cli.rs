@@ -287,4 +287,23 @@ fn load_is_forecast_from_plain_files() {
 
     let people = ["forecast", "d.csv", "--horizon", "6h", "--html", "page.html"];
     check(&folder.0, &people, 0, "2023-12-01T14:20:00Z", "");
+    assert!(std::fs::read_to_string(folder.0.join("page.html")).unwrap().contains("<polyline class=\"m\""));
+    check(&folder.0, &["forecast", "d.csv", "--horizon", "6h", "--backtest"], 0, "models: ", "");
+    for (args, code, err) in [
+        (&["d.csv"][..], 2, "forerun: the following required arguments were not provided"),
+        (&["d.csv", "--horizon", "6x"], 2, "forerun: --horizon: \"6x\" is no duration"),
+        (
+            &["d.csv", "--horizon", "0s"],
+            2,
+            "forerun: --horizon: 0s is 0 steps of 3600 s; give 1 to 1024 steps",
+        ),
+        (&["no.csv", "--horizon", "6h"], 1, "forerun: cannot open no.csv: "),
+        (&["d.csv", "--origins", "o.csv", "--out", "x.csv"], 1, "forerun: d.csv:1: no column series"),
+        (&["s.csv", "--origins", "s.csv", "--out", "x.csv"], 1, "forerun: s.csv:1: no column origin"),
+    ] {
+        check(&folder.0, &[&["forecast"], args].concat(), code, "", err);
+    }
+    write("o.csv", "series,origin,horizon,season,test_from\na,900,6,24,320\n");
+    let args = ["forecast", "s.csv", "--origins", "o.csv", "--out", "x.csv"];
+    check(&folder.0, &args, 1, "", "forerun: o.csv:2: origin 900 is after the series' last t, 399");
 }
