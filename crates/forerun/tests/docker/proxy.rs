@@ -249,18 +249,39 @@ pub(crate) fn promised(document: &str) -> Vec<(String, String)> {
     calls.collect()
 }
 
+/// What the example of a socket proxy lets through: a method and what a whole path must be.
+fn let_through() -> Vec<(String, regex::Regex)> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/compose/socket-proxy.yaml");
+    let text = fs::read_to_string(file).unwrap();
+    let rules = text.lines().filter_map(|line| line.trim().strip_prefix("- -allow")?.split_once('='));
+    let rule = |(method, path): (&str, &str)| {
+        let path = path.split(" #").next().unwrap();
+        (method.to_owned(), regex::Regex::new(&format!("^(?:{path})$")).unwrap())
+    };
+    rules.map(rule).collect()
+}
+
+/// Whether the example lets a call through.
+fn is_let_through(rules: &[(String, regex::Regex)], method: &str, path: &str) -> bool {
+    rules.iter().any(|(allowed, whole)| allowed == method && whole.is_match(path))
+}
+
 /// Every call was in the version that was agreed on, was let through, and is one of those that the manual promises to
 /// be all; what was removed, `installation` had made.
 pub(crate) fn were_proper(calls: &[Call], installation: &str) {
     let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/docker.md");
     let promised = promised(&fs::read_to_string(&manual).unwrap());
     assert!(promised.len() > 10, "{promised:?}");
+    let rules = let_through();
     for (at, call) in calls.iter().enumerate() {
         assert_eq!(call.refused, None, "refused: {call:?}");
         let asks_version = ["/_ping", "/version"].contains(&call.path.as_str());
         assert!(asks_version || call.version == Some(SPOKEN), "not the version that was agreed on: {call:?}");
         let fit = promised.iter().any(|(method, path)| *method == call.method && fits(path, &call.path));
         assert!(fit, "docs/docker.md does not say that this is called: {call:?}");
+        let version = call.version.map_or_else(String::new, |v| format!("/v{}", text_of(v)));
+        let path = format!("{version}{}", call.path);
+        assert!(is_let_through(&rules, &call.method, &path), "the example's proxy refuses it: {call:?}");
         // What is gone already may be asked for once more.
         let again = |c: &Call| c.method == "DELETE" && c.path == call.path;
         if call.method == "DELETE" && !calls[..at].iter().any(again) {
@@ -291,6 +312,36 @@ mod tests {
     use super::*;
     use crate::engine::{BUSYBOX, Engine};
     use crate::world::World;
+
+    #[test]
+    fn the_example_of_a_socket_proxy_lets_through_what_is_promised_and_no_more() {
+        let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/docker.md");
+        let (rules, promised) = (let_through(), promised(&fs::read_to_string(manual).unwrap()));
+        for (method, template) in &promised {
+            let path = template
+                .replace("{id}", "5f0c2ab1")
+                .replace("{image}", "registry.example/shop/web:1.2")
+                .replace("{network}", "shop_default");
+            assert!(is_let_through(&rules, method, &format!("/v1.52{path}")), "{method} {path} is refused");
+        }
+        for (method, path) in [
+            ("HEAD", "/_ping"),
+            ("GET", "/v1.52/containers/5f0c2ab1/archive"),
+            ("GET", "/v1.52/containers/5f0c2ab1/export"),
+            ("GET", "/v1.52/secrets"),
+            ("POST", "/v1.52/containers/5f0c2ab1/update"),
+            ("POST", "/v1.52/containers/prune"),
+            ("POST", "/v1.52/build"),
+            ("POST", "/v1.52/volumes/create"),
+            ("POST", "/v1.52/networks/create"),
+            ("POST", "/v1.52/containers/a/b/start"),
+            ("DELETE", "/v1.52/images/shop"),
+            ("DELETE", "/v1.52/containers/5f0c2ab1/x"),
+            ("PUT", "/v1.52/containers/5f0c2ab1"),
+        ] {
+            assert!(!is_let_through(&rules, method, path), "{method} {path} is let through");
+        }
+    }
 
     #[test]
     fn calls_fit_what_is_promised() {

@@ -81,6 +81,7 @@ fn who_waits_for_a_pull_sees_how_far_it_is_and_it_is_one_pull_for_all() {
     assert!(shown >= 3, "how far it is was not told: {told:?}");
     assert!(printed.contains("pulling"), "{printed}");
     assert_eq!(registry.layers_asked(), 1);
+    live.until("web", "nothing of the pull is told any more", |s| s["progress"] == "");
     drop(live);
     forget_all(&engine, &registry);
 }
