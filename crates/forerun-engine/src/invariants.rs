@@ -68,6 +68,8 @@ pub struct Violation {
 #[derive(Clone, Debug)]
 struct Known {
     spec: Arc<ServiceSpec>,
+    /// As it was when it was made: what becomes a key's keeps its room.
+    reserved: Resources,
     ready: bool,
     stopping: bool,
     listed: bool,
@@ -227,6 +229,7 @@ impl Invariants {
             instance,
             Known {
                 spec: Arc::clone(spec),
+                reserved: spec.resources,
                 ready: false,
                 stopping: false,
                 listed: false,
@@ -252,6 +255,7 @@ impl Invariants {
         self.reserve(&order.spec.resources, u64::saturating_add);
         let known = Known {
             spec: Arc::clone(&order.spec),
+            reserved: order.spec.resources,
             ready: true,
             stopping: false,
             listed: false,
@@ -325,7 +329,7 @@ impl Invariants {
     /// An instance is known to be gone, or is Forerun's no more.
     pub fn let_go(&mut self, instance: InstanceId) {
         if let Some(known) = self.known.remove(&instance) {
-            self.reserve(&known.spec.resources, u64::saturating_sub);
+            self.reserve(&known.reserved, u64::saturating_sub);
         }
     }
 
@@ -441,6 +445,7 @@ impl Invariants {
         self.known.iter().map(|(instance, known)| Seen {
             instance: *instance,
             spec: &known.spec,
+            reserved: known.reserved,
             ready: known.ready,
             counts: !known.stopping && !known.paused && known.left.is_none(),
             listed: known.listed,
@@ -456,6 +461,7 @@ impl Invariants {
 pub struct Seen<'a> {
     pub instance: InstanceId,
     pub spec: &'a Arc<ServiceSpec>,
+    pub reserved: Resources,
     pub ready: bool,
     pub counts: bool,
     pub listed: bool,

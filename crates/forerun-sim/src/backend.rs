@@ -42,6 +42,8 @@ pub(crate) type Pid = u64;
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub spec: Arc<ServiceSpec>,
+    /// As it was started: what becomes a key's keeps its limits.
+    pub memory_bytes: u64,
     pub phase: Phase,
     pub accepts: bool,
     pub hung: bool,
@@ -147,7 +149,9 @@ impl Backend {
         if faults.strikes(Fault::AnswersOutOfOrder) {
             after += faults.how(Fault::AnswersOutOfOrder).between(10_000, 3_000_000);
         }
-        if faults.strikes(Fault::AnswersTwice) {
+        // Said again, it would be what a person did past the engine.
+        let is_level = matches!(event, Event::Paused { .. } | Event::Resumed { .. });
+        if !is_level && faults.strikes(Fault::AnswersTwice) {
             let again = after + faults.how(Fault::AnswersTwice).between(1_000, 15_000_000);
             answers.push((Span(again), event.clone()));
         }
@@ -329,6 +333,7 @@ impl Backend {
 impl Process {
     pub(crate) fn new(spec: Arc<ServiceSpec>, started_us: u64) -> Self {
         Self {
+            memory_bytes: spec.resources.memory_bytes,
             spec,
             phase: Phase::Starting,
             accepts: true,

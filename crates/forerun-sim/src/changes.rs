@@ -115,6 +115,7 @@ impl Backend {
         }
         (process.instance, process.obeyed) = (Some(instance), order.generation);
         process.spec = order.spec.clone();
+        process.memory_bytes = order.spec.resources.memory_bytes;
         let own = process.own;
         self.by_instance.insert(instance, pid);
         if own {
@@ -170,6 +171,7 @@ impl Backend {
         let Some(process) = self.processes.get_mut(&pid).filter(free) else { return false };
         (process.instance, process.obeyed, process.paused) = (Some(instance), order.generation, false);
         process.spec = order.spec.clone();
+        process.memory_bytes = order.spec.resources.memory_bytes;
         let is_ready = process.phase == Phase::Ready;
         self.by_instance.insert(instance, pid);
         follows.answers.push((Span(10), Event::IsOwn { instance }));

@@ -193,7 +193,7 @@ impl Checks {
     /// Reserved memory and instances now.
     fn reserved(&self) -> (Resources, u32) {
         self.orders.instances().fold((Resources::default(), 0), |(mut used, count), i| {
-            used.memory_bytes += i.spec.resources.memory_bytes;
+            used.memory_bytes += i.reserved.memory_bytes;
             (used, count + 1)
         })
     }
@@ -351,7 +351,7 @@ impl World {
     pub(crate) fn checks_physical_room(&mut self) {
         // What is not adopted is not known of: its room is nobody's fault.
         let processes = self.backend.processes.values().filter(|p| p.instance.is_some());
-        let memory: u64 = processes.clone().map(|p| p.spec.resources.memory_bytes).sum();
+        let memory: u64 = processes.clone().map(|p| p.memory_bytes).sum();
         let count = processes.count() as u64;
         let site = &self.checks.site;
         let (most, bytes) = (u64::from(site.instances_max), site.capacity.memory_bytes);

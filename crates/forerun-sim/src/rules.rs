@@ -252,9 +252,12 @@ impl Checks {
                 self.raised(now, &order.spec, Span::ZERO).or_else(depends)
             }
             Given::Adopt(order, handle) => {
-                if self.orders.instances().all(|i| i.instance != order.instance) {
-                    self.levels.down.remove(&order.spec.id);
+                // What is told again is what it is by now, and not what it was then.
+                if self.orders.instances().any(|i| i.instance == order.instance) {
+                    self.orders.adopt(now, order);
+                    return None;
                 }
+                self.levels.down.remove(&order.spec.id);
                 self.orders.adopt(now, order);
                 let (paused, theirs) = self.levels.found.get(handle).copied().unwrap_or_default();
                 if paused {
