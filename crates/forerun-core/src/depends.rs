@@ -200,6 +200,15 @@ impl<P: Policy> Core<P> {
         self.get(dependent).map(|d| d.spec.name.as_str())
     }
 
+    /// Whether what keeps a service above its own bounds is only that one which depends on it is wanted: neither is
+    /// that one up, nor is a request held for it.
+    pub(crate) fn kept_for_planned(&self, s: &Service) -> bool {
+        let in_use = |d: ServiceId| self.get(d).is_some_and(|d| !d.instances.is_empty() || d.held() > 0);
+        let own = s.bounds.least(self.now, &s.spec);
+        let kept = s.spec.keep_at_least > Span::ZERO;
+        !kept && self.count(s.spec.id) > own && !self.links.dependents(&s.spec).any(in_use)
+    }
+
     /// When everything ends, what others depend on goes after them.
     pub(crate) fn goes_last(&self, id: ServiceId) -> bool {
         let Some(s) = self.get(id).filter(|_| self.closing && !self.links.is_empty()) else { return false };

@@ -436,7 +436,9 @@ impl<P: Policy> Core<P> {
                 false => s.values.get(at as usize).map_or(i64::MIN, |v| v.density),
             };
             let claimed = s.spec.instances_for(s.held());
-            let may_go = |i: &Instance| !bound || any || i.reserved.exceeds(&s.spec.resources);
+            // What is kept only for a dependent that is planned and not up gives way to a request that is held now.
+            let planned = bound && self.kept_for_planned(s);
+            let may_go = |i: &Instance| !bound || any || planned || i.reserved.exceeds(&s.spec.resources);
             let Some((used, instance)) = self.least_recent(s, claimed, may_go) else { continue };
             offer(value, true, used, instance, s.spec.id);
         }
