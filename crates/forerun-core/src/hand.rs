@@ -361,6 +361,7 @@ impl<P: Policy> Core<P> {
         let ends = |s: &&Service| outlives(&s.spec) && (closing || s.leaving) && !takes;
         let Some(s) = self.get(id).filter(ends) else { return };
         let acts = s.mode() == Mode::Act;
+        let before = s.instances.len();
         for instance in s.instances.clone() {
             if closing || !acts || self.is(instance, |i| i.found) {
                 self.remove(instance);
@@ -368,6 +369,10 @@ impl<P: Policy> Core<P> {
                 let reason = Reason::Bound { what: "it runs on without Forerun".to_owned() };
                 actions.push(Action::LetGo { instance, generation, reason });
             }
+        }
+        // One that stays for what its keys still have is in the table until then.
+        if !closing && self.get(id).is_some_and(|s| s.instances.len() < before) {
+            self.publish(id, actions);
         }
     }
 }

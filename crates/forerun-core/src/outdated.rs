@@ -48,6 +48,11 @@ impl<P: Policy> Core<P> {
             {
                 return true;
             }
+            let Some(s) = self.get(id) else { return false };
+            // What waits now would bring it back in this very step, over and over.
+            if s.tally.ready <= s.spec.instances_for(s.requests()) {
+                return false;
+            }
         }
         self.end(instance, StopWhy::Plan, reason, false, actions);
         false
