@@ -194,8 +194,11 @@ impl<P: Policy> Core<P> {
         let unlisted = !matches!(instance.state, State::Ready | State::Draining { .. });
         // The state must change before the table is made, and the table's generation is not known until then.
         self.set_state(id, State::Stopping { ordered: now, why });
-        // What it leaves of `max` is for any of its relatives, whether it is stopped or frozen.
-        self.mark_relatives(service);
+        // What it leaves of `max` is for any of its relatives, whether it is stopped or frozen. One that is evicted is
+        // promised already: looked at again at once, two that are held would take it from each other for ever.
+        if !matches!(reason, Reason::Evicted { .. }) {
+            self.mark_relatives(service);
+        }
         if unlisted || nobody || self.is_canary(Canary::StopInUse) {
             if !unlisted {
                 self.publish(service, actions);
