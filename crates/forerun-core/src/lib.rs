@@ -19,7 +19,6 @@ mod hand;
 mod keep_alive;
 mod levels;
 mod lifecycle;
-mod outdated;
 mod policy;
 pub mod profile;
 mod room;

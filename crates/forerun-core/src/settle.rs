@@ -57,9 +57,6 @@ impl<P: Policy> Core<P> {
         let Some(mut goal) = self.goal(id) else { return };
         let most = self.most_beside_relatives(id);
         (goal.target, goal.startable) = (goal.target.min(most), goal.startable.min(most));
-        if self.replace_outdated(id, actions) {
-            goal.target = goal.target.max(self.count(id));
-        }
         let acts = self.acts(id);
         self.pulls(id, acts && goal.target > 0);
         let mut wanted = goal.target;
@@ -316,9 +313,7 @@ impl<P: Policy> Core<P> {
             State::Draining { reason: Reason::Evicted { worth_milli_gbs, .. }, .. } => {
                 price == AT_ANY_PRICE || price.max(0).unsigned_abs() > *worth_milli_gbs
             }
-            // One that was to be replaced comes back for a request only.
-            State::Draining { .. } => price == AT_ANY_PRICE || !self.is_outdated(i),
-            _ => false,
+            state => matches!(state, State::Draining { .. }),
         };
         let mut draining = s.instances.iter().rev().copied();
         let Some(instance) = draining.find(|i| self.is(*i, free)) else { return false };
