@@ -36,8 +36,7 @@ pub struct InstanceStatus {
     pub found: bool,
     /// What it answered when it was to be stopped, and when it is asked again.
     pub busy: Option<(String, Time)>,
-    /// Its service has been described anew since it was started: it is replaced once nobody uses it, unless somebody
-    /// else started it.
+    /// Its service has been described anew since it was started: it goes on as it was until it is next stopped.
     pub outdated: bool,
 }
 
