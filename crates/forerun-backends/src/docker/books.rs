@@ -45,6 +45,8 @@ pub(super) struct Found {
 struct Marks {
     signal: Option<(Instant, String)>,
     oom: Option<Instant>,
+    /// The engine has told of its end, and so of all that came before it.
+    ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -127,10 +129,19 @@ impl Books {
         self.mark(container).oom = Some(Instant::now());
     }
 
-    /// What was sent to a run that is over says nothing of the next.
-    pub(super) fn forget_signal(&mut self, container: &str) {
+    /// The engine told of its end.
+    pub(super) fn heard_end(&mut self, container: &str) {
+        self.mark(container).ended = true;
+    }
+
+    pub(super) fn has_heard_end(&self, container: &str) -> bool {
+        self.marks.get(container).is_some_and(|marks| marks.ended)
+    }
+
+    /// What was told of a run that is over says nothing of the next.
+    pub(super) fn begin_run(&mut self, container: &str) {
         if let Some(marks) = self.marks.get_mut(container) {
-            marks.signal = None;
+            (marks.signal, marks.ended) = (None, false);
         }
     }
 
@@ -223,6 +234,10 @@ mod tests {
         assert_eq!(books.signal_of("x").as_deref(), Some("SIGKILL"));
         books.forget_signals();
         assert_eq!(books.signal_of("x"), None);
+        books.heard_end("x");
+        assert!(books.has_heard_end("x") && !books.has_heard_end("y"));
+        books.begin_run("x");
+        assert!(!books.has_heard_end("x"), "a new run has not ended");
         assert_eq!((books.signal_of("y"), books.saw_oom("x")), (None, false));
         for n in 0..3 * MARKS_MAX {
             books.ran_out_of_memory(&n.to_string());

@@ -19,6 +19,8 @@ use tokio::time::{sleep, sleep_until};
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between attempts to stop what does not stop.
 const STOP_AGAIN: Duration = Duration::from_millis(500);
+/// How long after an end was seen the events that tell of it are waited for.
+const HEARING: Duration = Duration::from_secs(1);
 
 /// What is asked of a running instance.
 #[derive(Debug)]
@@ -244,6 +246,7 @@ impl Life {
         let saw_oom = self.keeper.books.borrow().saw_oom(&held.id);
         match Ended::of(&engine, &held.id, saw_oom).await {
             Ok(ended) => {
+                self.hear_out(held, number).await;
                 // An engine that is being stopped stops its containers, as a person does: what it was is told once the
                 // engine is back.
                 let signalled = self.keeper.books.borrow().signal_of(&held.id).is_some();
@@ -257,6 +260,18 @@ impl Life {
                 self.keeper.link.doubt.notify_one();
                 None
             }
+        }
+    }
+
+    /// Whoever looks may see an end before the engine's events tell of it, and of the signal that was its cause: waits
+    /// for them a little.
+    async fn hear_out(&self, held: &Held, number: u64) {
+        let until = Instant::now() + HEARING;
+        while Instant::now() < until
+            && self.keeper.link.number() == number
+            && !self.keeper.books.borrow().has_heard_end(&held.id)
+        {
+            sleep(HEARING / 50).await;
         }
     }
 

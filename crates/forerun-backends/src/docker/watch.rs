@@ -168,8 +168,9 @@ impl Follower {
                 keeper.books.borrow_mut().ran_out_of_memory(id);
                 return Ok(());
             }
-            "start" => keeper.books.borrow_mut().forget_signal(id),
-            "die" | "died" | "stop" | "pause" | "unpause" | "destroy" | "remove" | "restart" => {}
+            "start" => keeper.books.borrow_mut().begin_run(id),
+            "die" | "died" => keeper.books.borrow_mut().heard_end(id),
+            "stop" | "pause" | "unpause" | "destroy" | "remove" | "restart" => {}
             "create" | "rename" | "update" => {}
             // Health checks, commands inside, copies: nothing of ours.
             _ => return Ok(()),
