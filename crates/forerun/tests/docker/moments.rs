@@ -112,8 +112,10 @@ fn a_daemon_killed_in_the_middle_of_clones_and_of_keys() {
             direct.stop(id, Span::from_secs(2));
         }
         eventually("all have ended", SOON, || direct.running().is_empty());
+        // The person's own may be one that the engine died in the middle of starting: it is left as it is.
         eventually("the clones are removed, and the person's own is not", SOON, || {
-            engine.containers() == [("mine".to_owned(), "exited".to_owned())]
+            let left = engine.containers();
+            matches!(&left[..], [(name, state)] if name == "mine" && ["exited", "created"].contains(&state.as_str()))
         });
         (1..=last).for_each(|id| direct.is_lawful(id));
     }
