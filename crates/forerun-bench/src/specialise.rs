@@ -242,12 +242,12 @@ fn settings(folder: &Path, spec: ServiceSpec) -> Settings {
         keep: None,
         learning_bytes_max: 64 << 20,
         services: vec![Arc::new(spec)],
-        site: SiteSpec {
+        sites: vec![SiteSpec {
             id: SiteId(0),
             name: "here".to_owned(),
             capacity: Resources { memory_bytes: ONE_BYTES * ROOM, ..Resources::default() },
             instances_max: 0,
-        },
+        }],
         offset_seconds: Arc::new(|_, _| 0),
         keep_found: false,
         core_milli_gb: None,

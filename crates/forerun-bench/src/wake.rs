@@ -81,12 +81,12 @@ pub(crate) fn settings_of(folder: &Path, spec: ServiceSpec) -> Settings {
         keep: None,
         learning_bytes_max: 16 << 20,
         services: vec![Arc::new(spec)],
-        site: SiteSpec {
+        sites: vec![SiteSpec {
             id: SiteId(0),
             name: "here".to_owned(),
             capacity: Resources::default(),
             instances_max: 0,
-        },
+        }],
         offset_seconds: Arc::new(|_, _| 0),
         keep_found: false,
         core_milli_gb: None,
@@ -149,7 +149,7 @@ pub(crate) fn ask(address: SocketAddr) -> bool {
 pub(crate) fn until_asleep(engine: &Engine) {
     let began = Instant::now();
     std::thread::sleep(Duration::from_millis(250));
-    while engine.published().with(|v| v.is_none_or(|v| v.site.instances > 0)) {
+    while engine.published().with(|v| v.is_none_or(|v| v.sites.iter().any(|site| site.instances > 0))) {
         if began.elapsed() > PATIENCE {
             fail("the woken instance did not stop");
         }

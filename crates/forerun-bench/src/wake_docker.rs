@@ -93,7 +93,7 @@ fn resumes(hand: &Hand, host: &str, folder: &Path) -> Vec<Figure> {
         hand.call("POST", &format!("/containers/{}/pause", WOKEN.0), None);
         let (runtime, engine) = engine(&folder.join(round.to_string()), host);
         let adopted = Instant::now();
-        while engine.published().with(|v| v.is_none_or(|v| v.site.instances == 0)) {
+        while engine.published().with(|v| v.is_none_or(|v| v.sites.iter().all(|site| site.instances == 0))) {
             if adopted.elapsed() > PATIENCE {
                 fail("the paused container was not adopted");
             }

@@ -7,7 +7,7 @@ use crate::demand::Demand;
 use crate::depends::Links;
 use crate::hand::{Told, WakeBy};
 use crate::policy::{LevelValue, Policy};
-use crate::room::Room;
+use crate::room::Rooms;
 use crate::usage::{Usage, Window};
 use crate::variants::Families;
 use forerun_types::{
@@ -150,6 +150,8 @@ pub(crate) struct Instance {
     pub(crate) window: Window,
     pub(crate) reason: Reason,
     pub(crate) reserved: Resources,
+    /// Where that is reserved.
+    pub(crate) site: SiteId,
     /// The backend's name for what was adopted; empty for what was started.
     pub(crate) handle: String,
     /// Somebody else started it.
@@ -172,7 +174,7 @@ pub struct Core<P> {
     pub(crate) now: Time,
     pub(crate) services: Vec<Option<Service>>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
-    pub(crate) room: Room,
+    pub(crate) rooms: Rooms,
     pub(crate) routers: Vec<RouterId>,
     pub(crate) generation: Generation,
     pub(crate) last_instance: InstanceId,
@@ -217,7 +219,7 @@ impl<P: Policy> Core<P> {
             now: Time::default(),
             services: Vec::new(),
             instances: BTreeMap::new(),
-            room: Room::default(),
+            rooms: Rooms::default(),
             routers: Vec::new(),
             generation: Generation(0),
             last_instance: InstanceId(0),
@@ -267,7 +269,7 @@ impl<P: Policy> Core<P> {
         match event {
             Event::Began => self.began(actions),
             Event::Site(site) => {
-                self.room.site(site);
+                self.rooms.describe(site);
                 self.room_changed = true;
             }
             Event::Service(spec) => {
@@ -545,7 +547,7 @@ impl<P: Policy> Core<P> {
         self.instances.clear();
         self.last_before = self.last_instance;
         self.adopted.clear();
-        self.room.empty();
+        self.rooms.began();
         self.families.untouched.clear();
         self.routers.clear();
         self.short.clear();
@@ -708,9 +710,9 @@ impl<P: Policy> Core<P> {
         self.generation
     }
 
-    /// The only site so far.
-    pub(crate) fn site(&self) -> SiteId {
-        SiteId(0)
+    /// Where the service's instances are started.
+    pub(crate) fn site(&self, service: ServiceId) -> SiteId {
+        self.get(service).map_or(SiteId(0), |s| self.rooms.of(&s.spec.launch))
     }
 }
 
@@ -780,7 +782,7 @@ impl Instance {
         born: Time,
         described: u64,
         reason: Reason,
-        reserved: Resources,
+        (site, reserved): (SiteId, Resources),
     ) -> Self {
         Self {
             service,
@@ -796,6 +798,7 @@ impl Instance {
             window: Window::default(),
             reason,
             reserved,
+            site,
             handle: String::new(),
             found: false,
             own: false,

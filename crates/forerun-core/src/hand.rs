@@ -208,8 +208,9 @@ impl<P: Policy> Core<P> {
         let (now, id) = (self.now, self.adopted_id(was));
         let what = if was.is_some() { "it ran before this life of Forerun" } else { "found running" };
         let reason = Reason::Bound { what: what.to_owned() };
-        self.room.reserve(&reserved);
-        let mut instance = Instance::new(service, now, self.described(), reason, reserved);
+        let site = self.site(service);
+        self.rooms.at_mut(site).reserve(&reserved);
+        let mut instance = Instance::new(service, now, self.described(), reason, (site, reserved));
         instance.state = if paused { State::Paused } else { State::Ready };
         instance.ready_at = Some(now);
         instance.address = Some(address);

@@ -128,7 +128,7 @@ impl<P: Policy> Core<P> {
     pub(crate) fn remove(&mut self, id: InstanceId) -> Option<Instance> {
         let instance = self.instances.remove(&id)?;
         self.families.instance_gone(id);
-        self.room.release(&instance.reserved);
+        self.rooms.at_mut(instance.site).release(&instance.reserved);
         self.room_changed = true;
         if let Some(s) = self.get_mut(instance.service) {
             s.instances.retain(|i| *i != id);
@@ -232,7 +232,7 @@ impl<P: Policy> Core<P> {
             && let Some(instance) = self.instances.get_mut(&id)
         {
             let reserved = std::mem::take(&mut instance.reserved);
-            self.room.release(&reserved);
+            self.rooms.at_mut(instance.site).release(&reserved);
             self.room_changed = true;
         }
         let grace = self.get(service).map_or(Span::ZERO, |s| s.spec.drain_timeout);

@@ -1,12 +1,65 @@
 //! Capacity: what is reserved, and whether there is room for one more.
 
-use forerun_types::{Resources, SiteSpec};
+use forerun_types::{Launch, Resources, SiteId, SiteSpec};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// The site's limits and reservations. An instance is reserved for from the order to start it until it is known to
+/// The rooms of all sites. What is at a site that nobody described counts at the first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Rooms {
+    first: Room,
+    others: BTreeMap<SiteId, Room>,
+}
+
+impl Rooms {
+    pub(crate) fn describe(&mut self, site: &SiteSpec) {
+        match site.id {
+            SiteId(0) => self.first.site(site),
+            id => self.others.entry(id).or_default().site(site),
+        }
+    }
+
+    /// Where a service's instances are: its container's engine is named as its site is.
+    pub(crate) fn of(&self, launch: &Launch) -> SiteId {
+        let Some(name) = launch.site() else { return SiteId(0) };
+        self.others.iter().find(|(_, room)| room.name == name).map_or(SiteId(0), |(id, _)| *id)
+    }
+
+    pub(crate) fn at(&self, site: SiteId) -> &Room {
+        self.others.get(&site).unwrap_or(&self.first)
+    }
+
+    pub(crate) fn at_mut(&mut self, site: SiteId) -> &mut Room {
+        self.others.get_mut(&site).unwrap_or(&mut self.first)
+    }
+
+    /// All sites, the first one first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SiteId, &Room)> {
+        std::iter::once((SiteId(0), &self.first)).chain(self.others.iter().map(|(id, room)| (*id, room)))
+    }
+
+    /// A new life: nothing is reserved yet, and the sites beside the first are described anew.
+    pub(crate) fn began(&mut self) {
+        self.first.empty();
+        self.others.clear();
+    }
+
+    /// Where nobody is short any more, room costs nothing.
+    pub(crate) fn short_at(&mut self, short: &[SiteId]) {
+        let others = self.others.iter_mut().map(|(id, room)| (*id, room));
+        for (site, room) in std::iter::once((SiteId(0), &mut self.first)).chain(others) {
+            if !short.contains(&site) {
+                room.all_served();
+            }
+        }
+    }
+}
+
+/// A site's limits and reservations. An instance is reserved for from the order to start it until it is known to
 /// be gone.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Room {
+    name: String,
     capacity: Resources,
     instances_max: u32,
     used: Resources,
@@ -17,12 +70,13 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn site(&mut self, site: &SiteSpec) {
+    fn site(&mut self, site: &SiteSpec) {
+        self.name.clone_from(&site.name);
         self.capacity = site.capacity;
         self.instances_max = site.instances_max;
     }
 
-    pub(crate) fn empty(&mut self) {
+    fn empty(&mut self) {
         self.used = Resources::default();
         self.instances = 0;
     }
@@ -61,8 +115,12 @@ impl Room {
         self.shadow_price = self.shadow_price.max(density);
     }
 
-    pub(crate) fn all_served(&mut self) {
+    fn all_served(&mut self) {
         self.shadow_price = 0;
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn shadow_price(&self) -> i64 {

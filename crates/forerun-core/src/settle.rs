@@ -8,7 +8,7 @@ use crate::canary::Canary;
 use crate::core::{Core, Instance, Service, State};
 use crate::hand::WakeBy;
 use crate::policy::Policy;
-use forerun_types::{Action, InstanceId, Mode, Reason, Resources, ServiceId, Span, StopWhy, Time};
+use forerun_types::{Action, InstanceId, Mode, Reason, Resources, ServiceId, SiteId, Span, StopWhy, Time};
 
 /// Idle instances that one request for room may evict.
 const EVICTIONS_MAX: usize = 16;
@@ -193,7 +193,7 @@ impl<P: Policy> Core<P> {
             self.settle(id, actions);
         }
         if self.short.is_empty() {
-            self.room.all_served();
+            self.rooms.short_at(&[]);
         }
     }
 
@@ -265,21 +265,23 @@ impl<P: Policy> Core<P> {
         }
         let Some(s) = self.get(id) else { return Started::NoRoom };
         let spec = s.spec.clone();
+        let site = self.site(id);
+        let room = self.rooms.at(site);
         // What is merely planned leaves the room that held requests of others wait for.
         let free = match price {
-            AT_ANY_PRICE => self.room.fits(&spec.resources),
-            _ => self.room.after(&[], &self.claims(id, price)).fits(&spec.resources),
+            AT_ANY_PRICE => room.fits(&spec.resources),
+            _ => room.after(&[], &self.claims(id, price)).fits(&spec.resources),
         };
         let one_more = self.is_canary(Canary::CapacityOffByOne)
-            && self.room.after(&[spec.resources], &[]).fits(&spec.resources);
+            && room.after(&[spec.resources], &[]).fits(&spec.resources);
         if !free && !one_more {
             self.make_room(id, price, actions);
             return Started::NoRoom;
         }
         self.last_instance.0 += 1;
         let (instance, now) = (self.last_instance, self.now);
-        self.room.reserve(&spec.resources);
-        let made = Instance::new(id, now, self.described(), reason.clone(), spec.resources);
+        self.rooms.at_mut(site).reserve(&spec.resources);
+        let made = Instance::new(id, now, self.described(), reason.clone(), (site, spec.resources));
         self.instances.insert(instance, made);
         let planned = price < BOUND_PRICE;
         if let Some(s) = self.get_mut(id) {
@@ -291,7 +293,6 @@ impl<P: Policy> Core<P> {
         }
         self.retally(id);
         let generation = self.order_generation();
-        let site = self.site();
         actions.push(Action::Start { instance, generation, service: id, site, spec, reason: reason.clone() });
         // Who waits only for its start to be ordered.
         self.mark_linked(id);
@@ -334,11 +335,12 @@ impl<P: Policy> Core<P> {
             }
         }
         if price < BOUND_PRICE {
-            self.room.at_the_margin(price);
+            let site = self.site(id);
+            self.rooms.at_mut(site).at_the_margin(price);
         }
     }
 
-    /// Evicts the idle instance that is worth least among those `of` some services, if that is less than `price`.
+    /// Evicts the idle instance that is worth least at the service's site among those `of` some services, if that is less than `price`.
     /// With `any`, what bounds keep goes too for a held request.
     pub(crate) fn evict_one(
         &mut self,
@@ -348,12 +350,13 @@ impl<P: Policy> Core<P> {
         any: bool,
         actions: &mut Vec<Action>,
     ) -> bool {
-        let Some((value, victim, service)) = self.least_valuable(price, of, any) else { return false };
+        let site = self.site(id);
+        let Some((value, victim, service)) = self.least_valuable(site, price, of, any) else { return false };
         let margin = if price >= BOUND_PRICE { 0 } else { (value.saturating_abs() / SWITCH_MARGIN).max(1) };
         if value.saturating_add(margin) >= price {
             return false;
         }
-        self.room.at_the_margin(value.max(0));
+        self.rooms.at_mut(site).at_the_margin(value.max(0));
         let lost = value.clamp(0, 1_000_000_000).unsigned_abs();
         let reason =
             Reason::Evicted { for_service: id, worth_milli_gbs: price.unsigned_abs(), lost_milli_gbs: lost };
@@ -369,16 +372,17 @@ impl<P: Policy> Core<P> {
 
     /// The room that there will be when all that is going is gone, and the held requests of others are served.
     fn room_to_come(&self, id: ServiceId, price: i64) -> crate::room::Room {
+        let site = self.site(id);
         let going: Vec<Resources> =
-            self.instances.values().filter(|i| i.goes()).map(|i| i.reserved).collect();
-        self.room.after(&going, &self.claims(id, price))
+            self.instances.values().filter(|i| i.goes() && i.site == site).map(|i| i.reserved).collect();
+        self.rooms.at(site).after(&going, &self.claims(id, price))
     }
 
-    /// What other services that are short of room are waiting for and what goes before this price: held requests, and
+    /// What other services of its site that are short of room are waiting for and what goes before this price: held requests, and
     /// before a plan also what bounds demand.
     fn claims(&self, id: ServiceId, price: i64) -> Vec<Resources> {
-        let mut claims = Vec::new();
-        for &other in self.short.iter().filter(|&&o| o != id) {
+        let (mut claims, site) = (Vec::new(), self.site(id));
+        for &other in self.short.iter().filter(|&&o| o != id && self.site(o) == site) {
             let Some(s) = self.get(other) else { continue };
             let held = s.spec.instances_for(s.held()).saturating_sub(s.tally.starting);
             let bound = match price < BOUND_PRICE {
@@ -391,13 +395,14 @@ impl<P: Policy> Core<P> {
         claims
     }
 
-    /// The idle instance of some services that is worth least, of several a frozen one: value per GB and hour, the
+    /// The idle instance of some services at a site that is worth least, of several a frozen one: value per GB and hour, the
     /// instance, its service.
     ///
     /// What bounds keep is spared, but for what was started when its service was described as larger, or `any`: that
     /// goes for a held request, and its bounds bring it back when they can.
     fn least_valuable(
         &self,
+        site: SiteId,
         price: i64,
         of: impl Fn(ServiceId) -> bool,
         any: bool,
@@ -415,7 +420,8 @@ impl<P: Policy> Core<P> {
             }
             let have = self.count(s.spec.id);
             let idle = have.saturating_sub(s.spec.instances_for(s.requests()));
-            let frozen = s.instances.iter().find(|i| self.is(**i, |i| i.state == State::Paused));
+            let frozen =
+                s.instances.iter().find(|i| self.is(**i, |i| i.state == State::Paused && i.site == site));
             if let Some(&instance) = frozen.filter(|_| s.told.down.is_none()) {
                 let last = (idle + s.tally.paused).saturating_sub(1) as usize;
                 let worth = s.values.get(last).and_then(|v| v.frozen);
@@ -433,7 +439,9 @@ impl<P: Policy> Core<P> {
             let claimed = s.spec.instances_for(s.held());
             // What is kept only for a dependent that is planned and not up gives way to a request that is held now.
             let planned = bound && self.kept_for_planned(s);
-            let may_go = |i: &Instance| !bound || any || planned || i.reserved.exceeds(&s.spec.resources);
+            let may_go = |i: &Instance| {
+                i.site == site && (!bound || any || planned || i.reserved.exceeds(&s.spec.resources))
+            };
             let Some((used, instance)) = self.least_recent(s, claimed, may_go) else { continue };
             offer(value, true, used, instance, s.spec.id);
         }
@@ -494,7 +502,7 @@ impl<P: Policy> Core<P> {
     }
 
     fn want(&mut self, id: ServiceId, wanted: u32, reason: Reason, actions: &mut Vec<Action>) {
-        let site = self.site();
+        let site = self.site(id);
         let Some(s) = self.get_mut(id) else { return };
         if s.wanted != wanted {
             s.wanted = wanted;

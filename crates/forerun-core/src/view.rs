@@ -4,7 +4,7 @@ use crate::core::{Core, Service, State};
 use crate::hand::Wake;
 use crate::policy::Policy;
 use crate::usage::{ActionUsage, Load};
-use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, Span, Time, Variant};
+use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, SiteId, Span, Time, Variant};
 use serde::Serialize;
 use std::cmp::Ordering;
 
@@ -121,6 +121,8 @@ pub struct ServiceStatus {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SiteStatus {
+    pub site: SiteId,
+    pub name: String,
     pub used: Resources,
     pub capacity: Resources,
     pub instances: u32,
@@ -128,21 +130,16 @@ pub struct SiteStatus {
     /// The price of memory at the margin: value per GB and hour, in thousandths of a GB-second, of the best that was
     /// evicted or found no room; 0 while there is room for all.
     pub shadow_price: i64,
-    pub records_lost: u64,
 }
 
 impl<P: Policy> Core<P> {
-    #[must_use]
-    pub fn site_status(&self) -> SiteStatus {
-        let ((used, instances), (capacity, instances_max)) = (self.room.used(), self.room.limits());
-        SiteStatus {
-            used,
-            capacity,
-            instances,
-            instances_max,
-            shadow_price: self.room.shadow_price(),
-            records_lost: self.records_lost(),
-        }
+    /// All sites, the first one first.
+    pub fn sites(&self) -> impl Iterator<Item = SiteStatus> + '_ {
+        self.rooms.iter().map(|(site, room)| {
+            let ((used, instances), (capacity, instances_max)) = (room.used(), room.limits());
+            let (name, shadow_price) = (room.name().to_owned(), room.shadow_price());
+            SiteStatus { site, name, used, capacity, instances, instances_max, shadow_price }
+        })
     }
 
     /// All services, in order of their ids.

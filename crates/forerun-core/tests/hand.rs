@@ -19,7 +19,7 @@ fn what_is_found_becomes_an_instance_in_every_mode() {
         assert_eq!(adopted.len(), 1);
         assert_eq!(adopted[0].1, "abc");
         assert_eq!(story.route(A), (vec![adopted[0].0], None), "{mode:?}");
-        assert_eq!(story.core.site_status().instances, 1, "it is reserved for");
+        assert_eq!(story.core.sites().next().expect("a site").instances, 1, "it is reserved for");
         assert_eq!((story.starts(), story.stops()), (0, 0));
         assert_eq!(story.status(A).wakes[0].by, WakeBy::Operator);
         // A use that has just ended: the plan keeps it for a minute, then may stop it, where it may act.

@@ -91,7 +91,7 @@ fn what_burns_cpu_while_idle_is_frozen_and_thawed_by_the_next_request() {
     assert!(story.route(A).0.is_empty(), "first it has left the table");
     story.tell(Event::Paused { instance });
     assert_eq!(story.status(A).instances[0].state, InstanceState::Paused);
-    assert_eq!(story.core.site_status().instances, 1, "its memory is still taken");
+    assert_eq!(story.core.sites().next().expect("a site").instances, 1, "its memory is still taken");
     story.hold(A, 1);
     assert_eq!((resumes(&story), story.starts()), (1, 0));
     story.tell(Event::Resumed { instance, took: Span::from_millis(40) });

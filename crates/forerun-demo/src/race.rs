@@ -160,12 +160,12 @@ impl Side {
             keep,
             learning_bytes_max: LEARNING_BYTES_MAX,
             services: specs(script, instances),
-            site: SiteSpec {
+            sites: vec![SiteSpec {
                 id: SiteId(0),
                 name: "here".to_owned(),
                 capacity: Resources::default(),
                 instances_max: 0,
-            },
+            }],
             offset_seconds: Arc::new(|_, _| 0),
             keep_found: false,
             core_milli_gb: None,
@@ -197,7 +197,10 @@ impl Side {
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        let up = self.engine.published().with(|v| v.map_or(0, |v| v.site.instances));
+        let up = self
+            .engine
+            .published()
+            .with(|v| v.map_or(0, |v| v.sites.iter().map(|site| site.instances).sum()));
         let stats = self.engine.router_stats();
         let totals = difference(&self.before, &self.totals());
         Standing {

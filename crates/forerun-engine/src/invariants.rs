@@ -4,7 +4,7 @@
 use forerun_backends::{StartOrder, StopOrder};
 use forerun_types::{
     Access, Event, Generation, InstanceId, Mode, Resources, RouterId, ServiceId, ServiceRoute, ServiceSpec,
-    SiteSpec, Span, Time, Variant,
+    SiteId, SiteSpec, Span, Time, Variant,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -70,6 +70,7 @@ struct Known {
     spec: Arc<ServiceSpec>,
     /// As it was when it was made: what becomes a key's keeps its room.
     reserved: Resources,
+    site: SiteId,
     ready: bool,
     stopping: bool,
     listed: bool,
@@ -89,13 +90,14 @@ struct Known {
 /// Fed with everything that passes between the shell and the world.
 #[derive(Clone, Debug, Default)]
 pub struct Invariants {
-    site: Option<SiteSpec>,
+    sites: BTreeMap<SiteId, SiteSpec>,
     /// As they are described now.
     services: BTreeMap<ServiceId, (Mode, Span)>,
     /// A person's word goes before the description.
     told: BTreeMap<ServiceId, Mode>,
     known: BTreeMap<InstanceId, Known>,
-    reserved: Resources,
+    /// By site: instances, and what they have reserved together.
+    reserved: BTreeMap<SiteId, (u64, Resources)>,
     /// By service, what the table has.
     listed: BTreeMap<ServiceId, Vec<InstanceId>>,
     /// Ids only rise: the largest says of every id whether it was used.
@@ -135,10 +137,13 @@ impl Invariants {
                 // What ran before is gone, and its ids with it.
                 self.last_started = None;
                 self.listed.clear();
-                self.reserved = Resources::default();
+                self.reserved.clear();
+                self.sites.clear();
                 self.routers.clear();
             }
-            Event::Site(site) => self.site = Some(site.clone()),
+            Event::Site(site) => {
+                self.sites.insert(site.id, site.clone());
+            }
             Event::Service(spec) => {
                 self.services.insert(spec.id, (spec.mode, spec.drain_timeout));
             }
@@ -224,12 +229,14 @@ impl Invariants {
                 format!("{instance} of {} is started in mode {mode:?}", spec.name),
             );
         }
-        self.reserve(&spec.resources, u64::saturating_add);
+        let site = self.site_of(spec);
+        self.reserve(site, &spec.resources);
         self.known.insert(
             instance,
             Known {
                 spec: Arc::clone(spec),
                 reserved: spec.resources,
+                site,
                 ready: false,
                 stopping: false,
                 listed: false,
@@ -241,7 +248,7 @@ impl Invariants {
                 quiesced: Vec::new(),
             },
         );
-        if let Some(over) = self.over_capacity() {
+        if let Some(over) = self.over_capacity(site) {
             self.broken(now, Rule::Capacity, format!("with {instance} of {}: {over}", spec.name));
         }
     }
@@ -252,10 +259,12 @@ impl Invariants {
         if self.known.contains_key(&order.instance) {
             return; // told again
         }
-        self.reserve(&order.spec.resources, u64::saturating_add);
+        let site = self.site_of(&order.spec);
+        self.reserve(site, &order.spec.resources);
         let known = Known {
             spec: Arc::clone(&order.spec),
             reserved: order.spec.resources,
+            site,
             ready: true,
             stopping: false,
             listed: false,
@@ -329,22 +338,28 @@ impl Invariants {
     /// An instance is known to be gone, or is Forerun's no more.
     pub fn let_go(&mut self, instance: InstanceId) {
         if let Some(known) = self.known.remove(&instance) {
-            self.reserve(&known.reserved, u64::saturating_sub);
+            let (count, used) = self.reserved.entry(known.site).or_default();
+            *count = count.saturating_sub(1);
+            add(used, &known.reserved, u64::saturating_sub);
         }
     }
 
-    fn reserve(&mut self, r: &Resources, f: fn(u64, u64) -> u64) {
-        let used = &mut self.reserved;
-        used.cpu_milli = f(used.cpu_milli, r.cpu_milli);
-        used.memory_bytes = f(used.memory_bytes, r.memory_bytes);
-        used.network_bytes_per_s = f(used.network_bytes_per_s, r.network_bytes_per_s);
-        used.storage_bytes = f(used.storage_bytes, r.storage_bytes);
+    /// Where a service's instances have to be; the first site when nobody described another.
+    fn site_of(&self, spec: &ServiceSpec) -> SiteId {
+        let named = |name| self.sites.values().find(|site| site.name == name).map(|site| site.id);
+        spec.launch.site().and_then(named).unwrap_or(SiteId(0))
     }
 
-    fn over_capacity(&self) -> Option<String> {
-        let site = self.site.as_ref()?;
-        let count = self.known.len() as u64;
-        let (used, c) = (&self.reserved, &site.capacity);
+    fn reserve(&mut self, site: SiteId, more: &Resources) {
+        let (count, used) = self.reserved.entry(site).or_default();
+        *count += 1;
+        add(used, more, u64::saturating_add);
+    }
+
+    fn over_capacity(&self, site: SiteId) -> Option<String> {
+        let (count, used) = self.reserved.get(&site)?;
+        let site = self.sites.get(&site)?;
+        let (count, c) = (*count, &site.capacity);
         let limits: [(&str, u64, u64); 5] = [
             ("instances", count, u64::from(site.instances_max)),
             ("cpu_milli", used.cpu_milli, c.cpu_milli),
@@ -472,6 +487,13 @@ pub struct Seen<'a> {
     pub drained_at: Option<Time>,
 }
 
+fn add(used: &mut Resources, r: &Resources, f: fn(u64, u64) -> u64) {
+    used.cpu_milli = f(used.cpu_milli, r.cpu_milli);
+    used.memory_bytes = f(used.memory_bytes, r.memory_bytes);
+    used.network_bytes_per_s = f(used.network_bytes_per_s, r.network_bytes_per_s);
+    used.storage_bytes = f(used.storage_bytes, r.storage_bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -483,12 +505,8 @@ mod tests {
     fn up() -> Invariants {
         let mut invariants = Invariants::default();
         let spec = Arc::new(ServiceSpec::named(SERVICE, "s"));
-        let site = SiteSpec {
-            id: forerun_types::SiteId(0),
-            name: String::new(),
-            capacity: Resources::default(),
-            instances_max: 1,
-        };
+        let site =
+            SiteSpec { id: SiteId(0), name: String::new(), capacity: Resources::default(), instances_max: 1 };
         for event in [Event::Began, Event::Site(site), Event::Service(spec), Event::RouterJoined(RouterId(0))]
         {
             invariants.event(&event);
@@ -504,6 +522,36 @@ mod tests {
         let spec = Arc::new(ServiceSpec::named(SERVICE, "s"));
         let (instance, generation) = (InstanceId(instance), Generation(generation));
         invariants.start(Time(1), &StartOrder { instance, generation, spec });
+    }
+
+    #[test]
+    fn each_site_has_its_own_room() {
+        let mut invariants = up();
+        let site = |id, name: &str| SiteSpec {
+            id: SiteId(id),
+            name: name.to_owned(),
+            capacity: Resources::default(),
+            instances_max: 1,
+        };
+        invariants.event(&Event::Site(site(1, "b")));
+        let mut spec = ServiceSpec::named(ServiceId(1), "t");
+        spec.launch = forerun_types::Launch::Container(forerun_types::Container {
+            engine: "b".to_owned(),
+            ..Default::default()
+        });
+        let spec = Arc::new(spec);
+        let order = |id| StartOrder {
+            instance: InstanceId(id),
+            generation: Generation(id + 10),
+            spec: Arc::clone(&spec),
+        };
+        invariants.start(Time(2), &order(2));
+        assert_eq!(invariants.take(), []);
+        invariants.let_go(InstanceId(2));
+        invariants.start(Time(3), &order(3));
+        assert_eq!(invariants.take(), []);
+        invariants.start(Time(4), &order(4));
+        assert_eq!(invariants.take().len(), 1, "b is full");
     }
 
     fn stop(invariants: &mut Invariants, at: Time, generation: u64) {

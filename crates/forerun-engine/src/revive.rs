@@ -55,12 +55,17 @@ pub fn sizes(journal: &Path) -> Vec<(u64, u64)> {
 
 /// The events by which a life begins: the world as configured. A service that the core knows by name keeps its id, and with it what was learned.
 #[must_use]
-pub fn first_events(core: &Core<AnyPolicy>, services: &[Arc<ServiceSpec>], site: SiteSpec) -> Vec<Event> {
+pub fn first_events(
+    core: &Core<AnyPolicy>,
+    services: &[Arc<ServiceSpec>],
+    sites: Vec<SiteSpec>,
+) -> Vec<Event> {
     // Variants are not configured: they come and go with their parents.
     let configured = core.services().filter(|s| s.variant.is_none());
     let mut known: BTreeMap<String, ServiceId> = configured.map(|s| (s.name, s.service)).collect();
     let mut next = core.next_service().0;
-    let mut events = vec![Event::Began, Event::Site(site)];
+    let mut events = vec![Event::Began];
+    events.extend(sites.into_iter().map(Event::Site));
     let mut described = Vec::new();
     for spec in services {
         let id = known.remove(&spec.name).unwrap_or_else(|| {
@@ -147,7 +152,7 @@ mod tests {
         let policy = AnyPolicy::named("forerun", None, 1 << 20).expect("a policy");
         let mut core = Core::new(policy);
         let mut actions = Vec::new();
-        for event in first_events(&core.clone(), &services, site) {
+        for event in first_events(&core.clone(), &services, vec![site]) {
             core.step(Time(1), &event, &mut actions);
         }
         let names: Vec<String> = core.services().map(|s| s.name).collect();

@@ -103,7 +103,7 @@ pub(crate) fn begin(world: &mut World) {
         bytes_max: world.setting.segment_bytes_max * world.setting.segments,
         flush_interval: world.setting.flush_interval,
     };
-    let mut first = first_events(&core, &world.setting.services, world.setting.site.clone());
+    let mut first = first_events(&core, &world.setting.services, vec![world.setting.site.clone()]);
     for event in &mut first {
         // A service that was out when the journal ended has got another id; here it keeps its own.
         if let Event::Service(spec) = event

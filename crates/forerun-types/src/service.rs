@@ -25,7 +25,7 @@ impl Resources {
     }
 }
 
-/// How an instance is brought up. The core hands it on unread.
+/// How an instance is brought up. The core reads of it only at which site that is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Launch {
     /// A command with its arguments; `{port}` in an argument or a value becomes the instance's port, which it also
@@ -39,10 +39,21 @@ pub enum Launch {
     Command(Lines),
 }
 
+impl Launch {
+    /// The name of the site that an instance must be at; `None` is the first site.
+    #[must_use]
+    pub fn site(&self) -> Option<&str> {
+        match self {
+            Launch::Container(container) if !container.engine.is_empty() => Some(&container.engine),
+            _ => None,
+        }
+    }
+}
+
 /// How a container is made, or which one is the user's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
-    /// Which engine, by the name of its site; empty is the only one.
+    /// Which engine, by the name of its site; empty is the first one's.
     pub engine: String,
     /// The user's own container by name, which is the first instance and which more are cloned from. Without one,
     /// all are made from `image`.

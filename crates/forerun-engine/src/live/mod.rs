@@ -70,7 +70,8 @@ pub struct Settings {
     /// Whether services that an earlier life found by themselves, and that `services` does not have, are kept: nobody
     /// could be asked whether they are still there.
     pub keep_found: bool,
-    pub site: SiteSpec,
+    /// The first one first.
+    pub sites: Vec<SiteSpec>,
     /// What a core costs, as thousandths of a GB of memory over the same time; `None` leaves it as it was.
     pub core_milli_gb: Option<u64>,
     pub offset_seconds: OffsetSeconds,
@@ -188,11 +189,12 @@ impl Engine {
             let kept: Vec<Arc<ServiceSpec>> = core.specs().filter(new).map(Arc::clone).collect();
             services.extend(kept);
         }
-        let first = first_events(&core, &services, settings.site);
+        let first_site = settings.sites.first().map_or(String::new(), |site| site.name.clone());
+        let first = first_events(&core, &services, settings.sites);
         let shell = Shell::new(core, ports, journal);
         let (publisher, published) = publish::channel();
         let metrics = Arc::new(Metrics::new());
-        let observer = Observer::new(Arc::clone(&metrics));
+        let observer = Observer::new(Arc::clone(&metrics), &first_site);
         let offsets =
             Offsets { offset_seconds: settings.offset_seconds, told: BTreeMap::new(), next: Time::default() };
         let thread = std::thread::Builder::new()

@@ -26,11 +26,21 @@ pub struct View {
     pub keys: BTreeMap<ServiceId, Vec<ServiceStatus>>,
     /// Their descriptions, in the same order.
     pub specs: Vec<Arc<ServiceSpec>>,
-    pub site: SiteStatus,
+    /// The first one first.
+    pub sites: Vec<SiteStatus>,
     pub totals: BTreeMap<ServiceId, ServiceTotals>,
     pub journal: JournalState,
     /// How often each rule of what always holds was broken.
     pub violations: BTreeMap<Rule, u64>,
+}
+
+impl View {
+    /// Where a service's instances are.
+    #[must_use]
+    pub fn site_name<'a>(&'a self, spec: &'a ServiceSpec) -> &'a str {
+        let first = || self.sites.first().map_or("", |site| &site.name);
+        spec.launch.site().unwrap_or_else(first)
+    }
 }
 
 /// The newest view; `None` before the first.
@@ -79,7 +89,8 @@ impl Publisher {
             services,
             keys,
             specs: shell.core().specs().filter(|s| s.variant.is_none()).map(Arc::clone).collect(),
-            site: shell.core().site_status(),
+            sites: shell.core().sites().collect(),
+
             totals: keys::totals(shell.meter().totals(shell.now()), |id| shell.core().elder_of(id)),
             journal: shell.journal().clone(),
             violations: shell.invariants().counts().clone(),

@@ -8,7 +8,7 @@ use crate::invariants::Rule;
 use forerun_api::http::Request;
 use forerun_api::{
     Answer, Body, ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
-    Outcome as OutcomeLabel, ServiceStatus, SiteStatus, Source, Status, Told,
+    Outcome as OutcomeLabel, ServiceStatus, Source, Status, Told,
 };
 use forerun_core::InstanceState;
 use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats, Up};
@@ -20,23 +20,25 @@ use std::time::{Duration, Instant};
 
 /// A view older than this says that the engine's thread no longer comes round.
 const STALE: Duration = Duration::from_secs(10);
-const SITE: &str = "local";
 
 /// Feeds metrics from events as they pass by the engine.
 #[derive(Debug)]
 pub(super) struct Observer {
     metrics: Arc<Metrics>,
-    /// Name and backend of each service.
-    names: BTreeMap<ServiceId, (String, String)>,
+    /// Of each service its name, its backend and where its instances are.
+    names: BTreeMap<ServiceId, (String, String, String)>,
+    /// The first site's name.
+    first: String,
 }
 
 impl Observer {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, names: BTreeMap::new() }
+    pub(super) fn new(metrics: Arc<Metrics>, first: &str) -> Self {
+        Self { metrics, names: BTreeMap::new(), first: first.to_owned() }
     }
 
     pub(super) fn service(&mut self, spec: &ServiceSpec) {
-        self.names.insert(spec.id, (spec.name.clone(), spec.backend.clone()));
+        let site = spec.launch.site().unwrap_or(&self.first).to_owned();
+        self.names.insert(spec.id, (spec.name.clone(), spec.backend.clone(), site));
     }
 
     /// `service_of` tells whose an instance is, and `elder` by which service's name a service goes.
@@ -48,17 +50,17 @@ impl Observer {
     ) {
         let name_of = |service| self.names.get(&elder(service));
         let started = |instance, kind, took| {
-            if let Some((name, backend)) = service_of(instance).and_then(name_of) {
+            if let Some((name, backend, _)) = service_of(instance).and_then(name_of) {
                 self.metrics.instance_started(name, backend, kind, took);
             }
         };
         match event {
             Event::Traffic(traffic) => {
                 for done in &traffic.finished {
-                    if let Some((name, _)) = name_of(done.service) {
-                        self.metrics.request_duration(name, SITE, done.duration);
+                    if let Some((name, _, site)) = name_of(done.service) {
+                        self.metrics.request_duration(name, site, done.duration);
                         if done.held > Span::ZERO {
-                            self.metrics.hold_duration(name, SITE, done.held);
+                            self.metrics.hold_duration(name, site, done.held);
                         }
                     }
                 }
@@ -143,20 +145,24 @@ impl ApiSource {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let names: BTreeMap<ServiceId, &str> =
             view.services.iter().map(|s| (s.service, s.name.as_str())).collect();
+        let sites: BTreeMap<ServiceId, &str> =
+            view.specs.iter().map(|spec| (spec.id, view.site_name(spec))).collect();
+        let site_of = |service| sites.get(&service).copied().unwrap_or_default();
         for s in &stats.services {
-            self.feed_requests(s, &mut told);
+            self.feed_requests(s, site_of(s.id), &mut told);
         }
         for s in &view.services {
+            let site = site_of(s.service);
             for (state, label) in [
                 (InstanceState::Starting, StateLabel::Starting),
                 (InstanceState::Ready, StateLabel::Ready),
                 (InstanceState::Draining, StateLabel::Draining),
             ] {
-                self.metrics.set_instances(&s.name, SITE, label, wire::count(s, state));
+                self.metrics.set_instances(&s.name, site, label, wire::count(s, state));
             }
             for (quantile, label) in [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99")] {
                 let load = s.needed_quantile(s.in_flight + s.waiting, quantile);
-                self.metrics.set_forecast_load(&s.name, SITE, label, f64::from(load));
+                self.metrics.set_forecast_load(&s.name, site, label, f64::from(load));
             }
         }
         let mut decisions: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
@@ -185,7 +191,7 @@ impl ApiSource {
         self.metrics.set_journal_bytes(view.journal.bytes);
     }
 
-    fn feed_requests(&self, s: &ServiceStats, told: &mut Counted) {
+    fn feed_requests(&self, s: &ServiceStats, site: &str, told: &mut Counted) {
         for outcome in Outcome::ALL {
             let label = match outcome {
                 Outcome::Answered => OutcomeLabel::Answered,
@@ -195,10 +201,10 @@ impl ApiSource {
             };
             let count = s.requests(outcome);
             let before = told.requests.insert((s.id, outcome as usize), count).unwrap_or(0);
-            self.metrics.requests(&s.name, SITE, &s.sla, label, count.saturating_sub(before));
+            self.metrics.requests(&s.name, site, &s.sla, label, count.saturating_sub(before));
         }
         let before = told.cold_starts.insert(s.id, s.cold_starts).unwrap_or(0);
-        self.metrics.cold_starts(&s.name, SITE, s.cold_starts.saturating_sub(before));
+        self.metrics.cold_starts(&s.name, site, s.cold_starts.saturating_sub(before));
     }
 }
 
@@ -213,7 +219,6 @@ impl Source for ApiSource {
             .zip(&view.specs)
             .map(|(s, spec)| wire::service(&view, s, spec, by_id.get(&s.service).copied()))
             .collect();
-        let (used, limits) = (&view.site.used, &view.site.capacity);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             at: view.at.as_secs_f64(),
@@ -226,13 +231,7 @@ impl Source for ApiSource {
                 steps_lost: view.journal.steps_lost,
                 broken: view.journal.broken.clone(),
             },
-            sites: vec![SiteStatus {
-                name: SITE.to_owned(),
-                memory_capacity_bytes: limits.memory_bytes,
-                memory_reserved_bytes: used.memory_bytes,
-                instances: view.site.instances,
-                shadow_price: view.site.shadow_price as f64 / 1e3,
-            }],
+            sites: view.sites.iter().map(wire::site).collect(),
         }
     }
 

@@ -3,14 +3,25 @@
 use super::control::{mode_name, mode_word, word};
 use super::publish::View;
 use forerun_api::{
-    ActivityCost, Down, Instance, Instances, KeyStatus, Load, NextChange, ServiceStatus, Waits, Woken,
+    ActivityCost, Down, Instance, Instances, KeyStatus, Load, NextChange, ServiceStatus, SiteStatus, Waits,
+    Woken,
 };
-use forerun_core::{ActionUsage, InstanceState, ServiceStatus as CoreStatus, WakeBy};
+use forerun_core::{ActionUsage, InstanceState, ServiceStatus as CoreStatus, SiteStatus as CoreSite, WakeBy};
 use forerun_router::ServiceStats;
 use forerun_types::{ServiceId, ServiceSpec, Span, Time};
 
 /// A word of a person is recalled after so long: whoever gave it has likely forgotten it.
 const FORGOTTEN_AFTER: Span = Span::from_secs(86_400);
+
+pub(super) fn site(s: &CoreSite) -> SiteStatus {
+    SiteStatus {
+        name: s.name.clone(),
+        memory_capacity_bytes: s.capacity.memory_bytes,
+        memory_reserved_bytes: s.used.memory_bytes,
+        instances: s.instances,
+        shadow_price: s.shadow_price as f64 / 1e3,
+    }
+}
 
 pub(super) fn service(
     view: &View,

@@ -62,11 +62,13 @@ fn summary(name: &str, config: &Config) -> String {
         "prices    {} for a GB of memory for an hour, {} for a core\n",
         config.prices.memory_gb_hour, config.prices.cpu_hour
     );
-    let memory = match config.site.capacity.memory_bytes {
-        0 => "memory without limit".to_owned(),
-        limit => format!("{} of memory", bytes(limit)),
-    };
-    text += &format!("site      {}, {memory}\n", config.site.name);
+    for site in &config.sites {
+        let memory = match site.capacity.memory_bytes {
+            0 => "memory without limit".to_owned(),
+            limit => format!("{} of memory", bytes(limit)),
+        };
+        text += &format!("site      {}, {memory}\n", site.name);
+    }
     for engine in config.engines.iter().filter(|engine| engine.host.is_some()) {
         let host = engine.host.as_deref().unwrap_or_default();
         let tls = if engine.tls.is_some() { ", tls" } else { "" };

@@ -125,7 +125,7 @@ fn settings(
         keep: None,
         learning_bytes_max: config.learning.memory_bytes_max,
         services: described.map(|s| Arc::clone(&s.spec)).collect(),
-        site: config.site.clone(),
+        sites: config.sites.clone(),
         core_milli_gb: core_milli_gb(&config),
         // A container that is not there now may be made anew in a moment.
         keep_found: true,

@@ -90,43 +90,44 @@ pub(crate) fn prices(root: &Reader<'_>) -> Prices {
     Prices { memory_gb_hour: reader.number("memory_gb_hour"), cpu_hour: reader.number("cpu_hour") }
 }
 
-/// The sites; without any in the file, this machine. The decision core knows one place so far: what all sites
-/// together may take is said by the first.
-pub(crate) fn sites(root: &Reader<'_>, base: &Path) -> (SiteSpec, Vec<EngineConfig>) {
-    let entries = root.named("site");
-    let mut engines = Vec::new();
-    let mut site = None;
-    for (at, entry) in entries.iter().enumerate() {
+/// The sites and their engines; without any in the file, this machine.
+pub(crate) fn sites(root: &Reader<'_>, base: &Path) -> (Vec<SiteSpec>, Vec<EngineConfig>) {
+    let (mut sites, mut engines) = (Vec::new(), Vec::new());
+    for (at, entry) in (0u16..).zip(&root.named("site")) {
         let path = format!("site.{}", entry.name);
         let reader = Reader::new(root.source, path, SITE, entry.item.table(), entry.item.span());
         engines.push(engine(&reader, &entry.name, base));
-        if at == 0 {
-            site = Some(capacity(&reader, &entry.name));
-        } else if reader.has("capacity") {
-            reader.problem("capacity", "is the first site's, for all of them; add it up there");
-        } else if !reader.has("engine") {
+        sites.push(capacity(&reader, SiteId(at), &entry.name));
+        if at > 0 && !reader.has("engine") {
             reader.problem(
                 "engine",
                 "is missing; a site beside the first is a container engine, as \"tcp://HOST:2376\"",
             );
         }
     }
-    let site = site.unwrap_or_else(|| {
+    if sites.is_empty() {
         let reader = Reader::new(root.source, "site.local", SITE, None, None);
         engines.push(engine(&reader, "local", base));
-        capacity(&reader, "local")
-    });
-    (site, engines)
+        sites.push(capacity(&reader, SiteId(0), "local"));
+    }
+    (sites, engines)
 }
 
-fn capacity(reader: &Reader<'_>, name: &str) -> SiteSpec {
+/// How much memory another machine has is not known here: it is without limit unless the file has one.
+fn capacity(reader: &Reader<'_>, id: SiteId, name: &str) -> SiteSpec {
     let capacity = reader.table("capacity", CAPACITY);
+    let elsewhere = reader.text("engine").is_some_and(|host| host.starts_with("tcp://"));
+    let memory_bytes = match capacity.bytes("memory") {
+        Some(bytes) => bytes,
+        None if elsewhere => 0,
+        None => machine::memory_for_instances(),
+    };
     SiteSpec {
-        id: SiteId(0),
+        id,
         name: name.to_owned(),
         capacity: Resources {
             cpu_milli: capacity.cores_milli("cpu"),
-            memory_bytes: capacity.bytes("memory").unwrap_or_else(machine::memory_for_instances),
+            memory_bytes,
             network_bytes_per_s: capacity.bytes_per_second("network"),
             storage_bytes: capacity.bytes("storage").unwrap_or_default(),
         },

@@ -96,7 +96,7 @@ pub(crate) const ROOT: &[Key] = &[
         "site",
         Shape::Named(SITE),
         "",
-        "A place where instances run; the first one's capacity holds for all.",
+        "A place where instances run; the first is where all runs that names no engine of another.",
     ),
     key("sla", Shape::Named(SLA), "", "Priority and promises that services share by name."),
     key("service", Shape::Named(SERVICE), "", "What requests are for."),
@@ -173,7 +173,7 @@ pub(crate) const PRICES: &[Key] = &[
 ];
 
 pub(crate) const SITE: &[Key] = &[
-    key("capacity", Shape::Table(CAPACITY), "", "What all instances together may take; 0 is no limit."),
+    key("capacity", Shape::Table(CAPACITY), "", "What its instances together may take; 0 is no limit."),
     key(
         "engine",
         Shape::Text,
@@ -191,7 +191,12 @@ pub(crate) const TLS: &[Key] = &[
 
 pub(crate) const CAPACITY: &[Key] = &[
     key("cpu", Shape::Cores, "0", "Cores."),
-    key("memory", Shape::Bytes, "", "Bytes. Default: four fifths of this machine's memory."),
+    key(
+        "memory",
+        Shape::Bytes,
+        "",
+        "Bytes. Default: four fifths of this machine's memory, and for an engine over tcp no limit.",
+    ),
     key("network", Shape::BytesPerSecond, "0", "Bytes a second."),
     key("storage", Shape::Bytes, "0", "Bytes on disk."),
     key("instances", Shape::Count(0, INSTANCES_MAX), "0", "Number of instances."),

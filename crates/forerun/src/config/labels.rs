@@ -179,12 +179,10 @@ fn read(config: &Config, site: &str, container: &Labelled, name: &str) -> Result
         restart: container.restart.clone(),
         engine: site.to_owned(),
     };
-    let names: Vec<String> = config.engines.iter().map(|engine| engine.site.clone()).collect();
     let shared = service::Shared {
         base: Path::new("/"),
         classes: &config.classes,
-        capacity: &config.site.capacity,
-        sites: &names,
+        sites: &config.sites,
         own: Some(&own),
     };
     let mut service = service::described(&reader, name, ServiceId(u32::MAX), &shared);

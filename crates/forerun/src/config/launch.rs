@@ -3,7 +3,7 @@
 use super::reader::{Reader, nearest};
 use super::ready::Ready;
 use super::service::Shared;
-use forerun_types::{Container, Launch, Lines};
+use forerun_types::{Container, Launch, Lines, SiteSpec};
 use std::path::PathBuf;
 
 /// The backends, as far as they differ in what they are told.
@@ -104,16 +104,13 @@ pub(crate) fn kind(reader: &Reader<'_>, shared: &Shared<'_>) -> Kind {
 
 /// The name by which the engine finds the backend: that of a site but the first has its site in it.
 pub(crate) fn backend_name(reader: &Reader<'_>, kind: Kind, shared: &Shared<'_>) -> String {
-    let site = match shared.own {
-        Some(own) => own.engine.clone(),
-        None => reader.text("engine").unwrap_or_default(),
-    };
-    match shared.sites.iter().position(|known| *known == site) {
+    let site = site_named(reader, shared);
+    match shared.sites.iter().position(|known| known.name == site) {
         _ if kind != Kind::Docker || site.is_empty() => {}
         Some(0) => {}
         Some(_) => return docker_at(&site),
         None => {
-            let near = nearest(&site, shared.sites.iter().map(String::as_str));
+            let near = nearest(&site, shared.sites.iter().map(|known| known.name.as_str()));
             let mend = near.map_or_else(
                 || format!("add [site.{site}] with its engine"),
                 |n| format!("did you mean \"{n}\"?"),
@@ -122,6 +119,22 @@ pub(crate) fn backend_name(reader: &Reader<'_>, kind: Kind, shared: &Shared<'_>)
         }
     }
     kind.name().to_owned()
+}
+
+fn site_named(reader: &Reader<'_>, shared: &Shared<'_>) -> String {
+    match shared.own {
+        Some(own) => own.engine.clone(),
+        None => reader.text("engine").unwrap_or_default(),
+    }
+}
+
+/// Where its instances will be; `None` when no such site is known.
+pub(crate) fn site<'a>(reader: &Reader<'_>, shared: &Shared<'a>) -> Option<&'a SiteSpec> {
+    let name = site_named(reader, shared);
+    match name.is_empty() {
+        true => shared.sites.first(),
+        false => shared.sites.iter().find(|known| known.name == name),
+    }
 }
 
 /// The backend of a site that is not the first.

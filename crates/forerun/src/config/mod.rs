@@ -58,8 +58,9 @@ pub(crate) struct Config {
     /// In order of the file; a service's id is its place.
     pub(crate) services: Vec<Service>,
     /// The place that all capacity is counted in.
-    pub(crate) site: SiteSpec,
-    /// The container engines, one a site; the first is the site's above.
+    /// The first is where all runs that names no other.
+    pub(crate) sites: Vec<SiteSpec>,
+    /// The container engines, one a site, in the same order.
     pub(crate) engines: Vec<EngineConfig>,
     /// By name; `default` is always there.
     pub(crate) classes: BTreeMap<String, SlaClass>,
@@ -227,11 +228,9 @@ fn read(source: &Source<'_>, document: &Document<&str>, base: &Path) -> Config {
     let root = Reader::new(source, "", keys::ROOT, Some(document.as_table()), None);
     let router = global::router(&root);
     let api = global::api(&root, &router);
-    let (site, engines) = global::sites(&root, base);
+    let (sites, engines) = global::sites(&root, base);
     let classes = global::classes(&root);
-    let capacity = site.capacity;
-    let names: Vec<String> = engines.iter().map(|engine| engine.site.clone()).collect();
-    let shared = service::Shared { base, classes: &classes, capacity: &capacity, sites: &names, own: None };
+    let shared = service::Shared { base, classes: &classes, sites: &sites, own: None };
     let mut taken = route::Taken::listening(&[("router.listen", router.listen), ("api.listen", api.listen)]);
     let read: Vec<service::Read<'_>> = (0u32..)
         .zip(root.named("service"))
@@ -239,26 +238,31 @@ fn read(source: &Source<'_>, document: &Document<&str>, base: &Path) -> Config {
         .collect();
     needs::check(&read);
     let services: Vec<Service> = read.into_iter().map(|read| read.service).collect();
-    let always_up = services.iter().fold(0u64, |sum, s| {
-        sum.saturating_add(s.spec.resources.memory_bytes.saturating_mul(u64::from(s.spec.min)))
-    });
-    if capacity.memory_bytes > 0 && always_up > capacity.memory_bytes {
-        let what = format!(
-            "the instances that `min` keeps up take {always_up} bytes of memory, the site has {}; lower one",
-            capacity.memory_bytes
-        );
-        root.problem("service", &what);
-    }
+    sites.iter().enumerate().for_each(|(at, site)| min_fits(&root, site, at == 0, &services));
     Config {
         services,
         store: global::store(&root, base),
         learning: global::learning(&root),
         prices: global::prices(&root),
-        site,
+        sites,
         engines,
         classes,
         router,
         api,
+    }
+}
+
+fn min_fits(root: &Reader<'_>, site: &SiteSpec, first: bool, services: &[Service]) {
+    let here = |s: &&Service| s.spec.launch.site().map_or(first, |name| name == site.name);
+    let always_up = services.iter().filter(here).fold(0u64, |sum, s| {
+        sum.saturating_add(s.spec.resources.memory_bytes.saturating_mul(u64::from(s.spec.min)))
+    });
+    if site.capacity.memory_bytes > 0 && always_up > site.capacity.memory_bytes {
+        let what = format!(
+            "the instances that `min` keeps up take {always_up} bytes of memory, site {} has {}; lower one",
+            site.name, site.capacity.memory_bytes
+        );
+        root.problem("service", &what);
     }
 }
 

@@ -5,7 +5,7 @@ use super::launch::{self, Kind};
 use super::reader::{Entry, Reader, nearest};
 use super::{Service, cron, global, guard, needs, ready, route, specialise};
 use forerun_types::{
-    HoldLimits, HoldStyle, Mode, Resources, Schedule, ServiceId, ServiceSpec, SlaClass, UserFrom,
+    HoldLimits, HoldStyle, Mode, Resources, Schedule, ServiceId, ServiceSpec, SiteSpec, SlaClass, UserFrom,
 };
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
@@ -19,9 +19,8 @@ const MEMORY_BYTES_MIN: u64 = 1 << 20;
 pub(crate) struct Shared<'a> {
     pub(crate) base: &'a Path,
     pub(crate) classes: &'a BTreeMap<String, SlaClass>,
-    pub(crate) capacity: &'a Resources,
-    /// Names of the sites; the first one's engine is `docker`.
-    pub(crate) sites: &'a [String],
+    /// The first one's engine is `docker`.
+    pub(crate) sites: &'a [SiteSpec],
     /// The container whose labels are read; `None` in a file.
     pub(crate) own: Option<&'a launch::Own>,
 }
@@ -69,7 +68,7 @@ pub(crate) fn described(reader: &Reader<'_>, name: &str, id: ServiceId, shared: 
         port,
         start_timeout: reader.duration_some("start_timeout"),
         drain_timeout: reader.duration("drain_timeout"),
-        resources: resources(reader, shared.capacity),
+        resources: resources(reader, launch::site(reader, shared)),
         concurrency: concurrency(reader, kind),
         min,
         max,
@@ -142,7 +141,8 @@ fn bounds(reader: &Reader<'_>, kind: Kind) -> (u32, u32, Option<u16>) {
     (min, max, port)
 }
 
-fn resources(reader: &Reader<'_>, capacity: &Resources) -> Resources {
+fn resources(reader: &Reader<'_>, site: Option<&SiteSpec>) -> Resources {
+    let capacity = site.map(|site| site.capacity).unwrap_or_default();
     let inner = reader.table("resources", RESOURCES);
     let resources = Resources {
         cpu_milli: inner.cores_milli("cpu"),

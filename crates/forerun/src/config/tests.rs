@@ -43,7 +43,7 @@ fn defaults_fill_what_is_left_out() {
     assert_eq!(config.learning.memory_bytes_max, 256 << 20);
     assert_eq!((config.store.journal_bytes_max, config.store.flush_interval), (2 << 30, Span::from_secs(1)));
     assert_eq!((config.prices.memory_gb_hour, config.prices.cpu_hour), (0.005, 0.04));
-    assert_eq!(config.site.name, "local");
+    assert_eq!(config.sites[0].name, "local");
     assert_eq!(config.engines, [EngineConfig { site: "local".to_owned(), host: None, tls: None }]);
 }
 
@@ -225,6 +225,28 @@ fn keys_of_another_backend_are_refused() {
 }
 
 #[test]
+fn each_site_has_its_own_capacity() {
+    let text = "[site.a.capacity]\nmemory = \"2GB\"\n[site.b]\nengine = \"unix:///b\"\ncapacity.memory = \"1GB\"\n\
+                [site.c]\nengine = \"tcp://c:2376\"\n";
+    let sites = parse(text).expect("three sites").sites;
+    let told: Vec<(u16, &str, u64)> =
+        sites.iter().map(|s| (s.id.0, s.name.as_str(), s.capacity.memory_bytes)).collect();
+    assert_eq!(told, [(0, "a", 2_000_000_000), (1, "b", 1_000_000_000), (2, "c", 0)]);
+    let on = |engine: &str, rest: &str| {
+        format!(
+            "{text}[service.s]\nimage = \"x\"\nengine = \"{engine}\"\nresources.memory = \"600MB\"\n{rest}"
+        )
+    };
+    parse(&on("a", "min = 2")).expect("fits a");
+    parse(&on("c", "min = 9")).expect("fits c");
+    check(
+        &on("b", "min = 2"),
+        &["the instances that `min` keeps up take 1200000000 bytes of memory, site b has"],
+    );
+    parse(&on("b", "min = 1")).expect("fits b");
+}
+
+#[test]
 fn zone_gives_the_offset_of_the_day() {
     let config =
         parse(&format!("{WEB}schedule = {{ cron = \"0 8 * * *\", for = 60, zone = \"Europe/Berlin\" }}"))
@@ -367,10 +389,6 @@ fn wrong_globals_name_line_field_and_mend() {
         ),
         ("[sla.\"a b\"]", &["sla.a b: a name is 1 to 63 letters"]),
         ("[site.a]\n[site.b]", &["site.b.engine: is missing; a site beside the first is a container engine"]),
-        (
-            "[site.a]\n[site.b]\nengine = \"tcp://b:2376\"\ncapacity = { memory = \"1GB\" }",
-            &["forerun.toml:4: site.b.capacity: is the first site's, for all of them"],
-        ),
         (
             "[site.a]\nengine = \"http://x\"",
             &["site.a.engine: is no engine; write \"unix:///run/docker.sock\""],

@@ -157,6 +157,15 @@ fn two_engines_are_two_sites_of_one_forerun() {
         }
     }
     assert_eq!(ids[..2], ids[2..], "the second life took over what the first had");
+    let sites = live.status()["sites"].clone();
+    let told: Vec<(&str, u64)> = sites
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|s| Some((s["name"].as_str()?, s["instances"].as_u64()?)))
+        .collect();
+    assert_eq!(told[1..], [("far", 1)], "each site has its own: {sites}");
+    assert_eq!(told[0].1, 1, "{sites}");
     // One that is away is no trouble of the other's.
     second.0.freeze_daemon();
     for _ in 0..5 {
