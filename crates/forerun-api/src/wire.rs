@@ -130,6 +130,31 @@ pub struct ServiceStatus {
     /// What they take together, as often as of late; `null` before the first.
     #[serde(default)]
     pub load: Option<Load>,
+    /// How many requests at a time are to come; `null` while there are none, or too few minutes are known.
+    #[serde(default)]
+    pub forecast: Option<LoadForecast>,
+}
+
+/// The most requests at a time in each of the next steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoadForecast {
+    /// When the first step begins; seconds since 1970 UTC.
+    pub from: f64,
+    pub step_seconds: f64,
+    /// Rising, as .1 and .5.
+    pub levels: Vec<f64>,
+    /// By step, a quantile for each level.
+    pub steps: Vec<Vec<f64>>,
+    /// Of each level, how much of the load was at most what it had said a step before; empty before half an hour of it.
+    pub coverage: Vec<f64>,
+    /// What its models weigh, heaviest first.
+    pub models: Vec<ModelWeight>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelWeight {
+    pub model: String,
+    pub weight: f64,
 }
 
 /// What one activity of an action takes on average.

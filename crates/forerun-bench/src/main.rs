@@ -2,6 +2,7 @@
 //! differ and are noisy; ratios travel.
 
 mod core;
+mod forecast;
 mod predict;
 mod replay;
 mod router;
@@ -43,8 +44,9 @@ impl Figure {
 type Run = fn() -> Vec<Figure>;
 
 /// Every benchmark by its name.
-const BENCHES: [(&str, Run); 6] = [
+const BENCHES: [(&str, Run); 7] = [
     ("core", core::run),
+    ("forecast", forecast::run),
     ("predict", predict::run),
     ("replay", replay::run),
     ("wake", wake::run),

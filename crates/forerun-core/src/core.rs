@@ -6,6 +6,7 @@ use crate::canary::Canary;
 use crate::demand::Demand;
 use crate::depends::Links;
 use crate::hand::{Told, WakeBy};
+use crate::loads::Loads;
 use crate::policy::{LevelValue, Policy};
 use crate::room::Rooms;
 use crate::usage::{Usage, Window};
@@ -171,6 +172,7 @@ pub struct Core<P> {
     pub(crate) policy: P,
     pub(crate) demand: Demand,
     pub(crate) usage: Usage,
+    pub(crate) loads: Loads,
     pub(crate) now: Time,
     pub(crate) services: Vec<Option<Service>>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
@@ -216,6 +218,7 @@ impl<P: Policy> Core<P> {
             policy,
             demand: Demand::default(),
             usage: Usage::default(),
+            loads: Loads::default(),
             now: Time::default(),
             services: Vec::new(),
             instances: BTreeMap::new(),
@@ -266,6 +269,9 @@ impl<P: Policy> Core<P> {
     pub fn step(&mut self, now: Time, event: &Event, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
         let now = self.now;
+        // Those of an earlier life tell nothing.
+        let heard = !self.routers.is_empty() && !matches!(event, Event::Began);
+        self.loads.pass(now, heard);
         match event {
             Event::Began => self.began(actions),
             Event::Site(site) => {
@@ -316,6 +322,11 @@ impl<P: Policy> Core<P> {
             Event::KeySeen { service, key } => self.key_seen(*service, key, actions),
             Event::Touched { instance, .. } => self.touched(*instance, actions),
             Event::Specialised { instance, took } => self.specialised(*instance, *took, actions),
+            Event::ExternalPrediction { service, from, step, quantiles_milli } => {
+                if self.get(*service).is_some() {
+                    self.loads.outside(*service, *from, *step, quantiles_milli);
+                }
+            }
             event => self.level_or_hand(event, actions),
         }
         // Room that has come goes to those who wait for it before anyone else may take it.
@@ -379,7 +390,13 @@ impl<P: Policy> Core<P> {
     /// When the core wants its next [`Event::Tick`]; [`Time::NEVER`] when nothing changes by waiting.
     #[must_use]
     pub fn next_due(&self) -> Time {
-        self.due.peek().map_or(Time::NEVER, |d| d.0.0)
+        self.due.peek().map_or(Time::NEVER, |d| d.0.0).min(self.loads.next_due())
+    }
+
+    /// From now on the load of every service is followed and forecast step by step, which no decision needs. Before
+    /// the first step.
+    pub fn forecast_loads(&mut self) {
+        self.loads.switch_on();
     }
 
     #[must_use]
@@ -477,6 +494,9 @@ impl<P: Policy> Core<P> {
     }
 
     fn tick(&mut self) {
+        let (services, demand) = (&self.services, &self.demand);
+        let described = |id: ServiceId| services.get(id.0 as usize).and_then(Option::as_ref);
+        self.loads.tick(self.now, |id| described(id).map_or(Span::ZERO, |s| demand.view(&s.spec, 0).start));
         let mut left = SERVICES_PER_TICK;
         while let Some(&Reverse((at, service))) = self.due.peek()
             && at <= self.now
@@ -548,6 +568,7 @@ impl<P: Policy> Core<P> {
         self.last_before = self.last_instance;
         self.adopted.clear();
         self.rooms.began();
+        self.loads.began();
         self.families.untouched.clear();
         self.routers.clear();
         self.short.clear();
@@ -677,6 +698,8 @@ impl<P: Policy> Core<P> {
             // Other routers' requests are counted as they were last told.
             let own = load.in_flight.saturating_add(load.waiting).min(after);
             let peak = before.max(after).max((after - own).saturating_add(load.peak));
+            self.loads.seen(load.service, peak, after);
+            let Some(s) = self.get(load.service) else { continue };
             let (peak, needed) = (s.spec.instances_for(peak), s.spec.instances_for(after));
             self.policy.needed(now, load.service, peak, needed);
             self.mark(load.service);
@@ -691,6 +714,7 @@ impl<P: Policy> Core<P> {
         s.note_waiting(now);
         let after = s.requests();
         let (peak, needed) = (s.spec.instances_for(before.max(after)), s.spec.instances_for(after));
+        self.loads.seen(service, before.max(after), after);
         // The plan and the policy must mean the same need, or what starts for a request that has been given up is
         // stopped instead of being judged by its chances.
         self.policy.needed(now, service, peak, needed);

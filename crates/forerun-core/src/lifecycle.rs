@@ -539,6 +539,7 @@ impl<P: Policy> Core<P> {
             self.set_due(id, Time::NEVER);
             self.short.remove(&id);
             self.policy.service_gone(id);
+            self.loads.gone(id);
             self.note_described();
             // Whoever waited for it waits in vain no longer.
             self.mark_linked(id);

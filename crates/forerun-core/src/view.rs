@@ -2,6 +2,7 @@
 
 use crate::core::{Core, Service, State};
 use crate::hand::Wake;
+use crate::loads::LoadForecast;
 use crate::policy::Policy;
 use crate::usage::{ActionUsage, Load};
 use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, SiteId, Span, Time, Variant};
@@ -117,6 +118,8 @@ pub struct ServiceStatus {
     /// Activities a second, over some ten minutes, and what they take together.
     pub rate: f64,
     pub load: Load,
+    /// What its load is forecast to be, where that is followed and there is some.
+    pub forecast: Option<LoadForecast>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -184,6 +187,7 @@ impl<P: Policy> Core<P> {
                 actions: self.usage.actions(self.now, s.spec.id, ACTIONS_SHOWN),
                 rate,
                 load: self.usage.load(self.now, s.spec.id, rate),
+                forecast: self.loads.forecast(s.spec.id),
                 failing: (s.failures > 0 && s.tally.ready == 0).then(|| s.last_failure.clone()),
             }
         })

@@ -35,7 +35,7 @@ fn along(mut values: Vec<f64>, season: usize, horizon: usize) -> Vec<Told> {
     let mut told = Vec::new();
     for origin in origins() {
         track.learn(&values[..=origin], &known, Some(&mut shared));
-        told.push(track.forecast(&past(origin), &shared));
+        told.push(track.forecast(&past(origin), &shared, &[]));
     }
     told
 }
@@ -96,7 +96,7 @@ fn every_build_says_the_same() {
     assert_eq!(sum, SAID, "{sum:#x}");
 }
 
-const SAID: u64 = 0xd6e7_4e76_6afd_e5c0;
+const SAID: u64 = 0xe4aa_187b_c384_d91e;
 
 #[test]
 fn a_timer_of_the_series_own_is_found() {

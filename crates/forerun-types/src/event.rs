@@ -179,6 +179,15 @@ pub enum Event {
         router: RouterId,
         instance: InstanceId,
     },
+    /// A model outside of the core says what load is to come. It is weighed like any model of the core's, by its record.
+    ExternalPrediction {
+        service: ServiceId,
+        /// When the first step begins.
+        from: Time,
+        step: Span,
+        /// The most requests at a time in each step, in thousandths: the quantiles .1, .5, .9, .95 and .99.
+        quantiles_milli: Vec<[u32; 5]>,
+    },
 }
 
 /// Why an instance is wanted or not, in numbers that a person can check.
@@ -404,6 +413,7 @@ impl Event {
             Event::OwnState { .. } => "own_state",
             Event::IsOwn { .. } => "is_own",
             Event::Touched { .. } => "touched",
+            Event::ExternalPrediction { .. } => "external_prediction",
         }
     }
 }

@@ -148,6 +148,7 @@ impl Engine {
         if let Some(price) = settings.core_milli_gb {
             core.policy_mut().set_core_price(price);
         }
+        core.forecast_loads();
         let clock = LiveClock::new(began_after);
         let (up, inbox) = forerun_router::channel(LEARNING_MAX);
         let sink: Sink = {

@@ -10,7 +10,8 @@ use forerun_api::{
     Answer, Body, ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
     Outcome as OutcomeLabel, ServiceStatus, Source, Status, Told,
 };
-use forerun_core::InstanceState;
+use forerun_core::forecast::series::LEVELS;
+use forerun_core::{InstanceState, ServiceStatus as CoreStatus};
 use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats, Up};
 use forerun_types::{Event, InstanceId, ServiceId, ServiceSpec, Span};
 use std::collections::BTreeMap;
@@ -160,10 +161,7 @@ impl ApiSource {
             ] {
                 self.metrics.set_instances(&s.name, site, label, wire::count(s, state));
             }
-            for (quantile, label) in [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99")] {
-                let load = s.needed_quantile(s.in_flight + s.waiting, quantile);
-                self.metrics.set_forecast_load(&s.name, site, label, f64::from(load));
-            }
+            self.feed_forecast(s, site);
         }
         let mut decisions: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
         for (service, totals) in &view.totals {
@@ -189,6 +187,23 @@ impl ApiSource {
         let lost_before = std::mem::replace(&mut told.journal_steps_lost, lost);
         self.metrics.journal_failed(errors.saturating_sub(errors_before), lost.saturating_sub(lost_before));
         self.metrics.set_journal_bytes(view.journal.bytes);
+    }
+
+    /// What load its series foretells over the steps ahead; where there is no such forecast, what the plan expects to
+    /// need within a start.
+    fn feed_forecast(&self, s: &CoreStatus, site: &str) {
+        for (quantile, label) in [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99")] {
+            let level = LEVELS.iter().position(|level| *level == quantile);
+            let told = s.forecast.as_ref().zip(level);
+            let load = match told {
+                Some((told, level)) => told.steps.iter().map(|step| step[level]).fold(0.0, f64::max),
+                None => f64::from(s.needed_quantile(s.in_flight + s.waiting, quantile)),
+            };
+            self.metrics.set_forecast_load(&s.name, site, label, load);
+            if let Some(ratio) = told.and_then(|(told, level)| Some(told.coverage?[level])) {
+                self.metrics.set_forecast_coverage(&s.name, label, ratio);
+            }
+        }
     }
 
     fn feed_requests(&self, s: &ServiceStats, site: &str, told: &mut Counted) {

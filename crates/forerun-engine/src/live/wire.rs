@@ -3,10 +3,14 @@
 use super::control::{mode_name, mode_word, word};
 use super::publish::View;
 use forerun_api::{
-    ActivityCost, Down, Instance, Instances, KeyStatus, Load, NextChange, ServiceStatus, SiteStatus, Waits,
-    Woken,
+    ActivityCost, Down, Instance, Instances, KeyStatus, Load, LoadForecast, ModelWeight, NextChange,
+    ServiceStatus, SiteStatus, Waits, Woken,
 };
-use forerun_core::{ActionUsage, InstanceState, ServiceStatus as CoreStatus, SiteStatus as CoreSite, WakeBy};
+use forerun_core::forecast::series::LEVELS;
+use forerun_core::{
+    ActionUsage, InstanceState, LoadForecast as CoreForecast, ServiceStatus as CoreStatus,
+    SiteStatus as CoreSite, WakeBy,
+};
 use forerun_router::ServiceStats;
 use forerun_types::{ServiceId, ServiceSpec, Span, Time};
 
@@ -67,6 +71,22 @@ pub(super) fn service(
         keys: view.keys.get(&s.service).into_iter().flatten().map(key).collect(),
         activities: s.actions.iter().map(activity).collect(),
         load: (!s.actions.is_empty()).then(|| load(s)),
+        forecast: s.forecast.as_ref().map(forecast),
+    }
+}
+
+fn forecast(told: &CoreForecast) -> LoadForecast {
+    LoadForecast {
+        from: told.from.as_secs_f64(),
+        step_seconds: told.step.as_secs_f64(),
+        levels: LEVELS.to_vec(),
+        steps: told.steps.iter().map(|step| step.to_vec()).collect(),
+        coverage: told.coverage.map_or_else(Vec::new, |c| c.to_vec()),
+        models: told
+            .weights
+            .iter()
+            .map(|(model, weight)| ModelWeight { model: (*model).to_owned(), weight: *weight })
+            .collect(),
     }
 }
 

@@ -94,7 +94,7 @@ impl<'a> Prepared<'a> {
     fn forecast(&mut self, origin: usize, shared: &mut Shared, teach: bool) -> Told {
         let values = &self.values[..=origin];
         self.track.learn(values, &self.known, if teach { Some(shared) } else { None });
-        self.track.forecast(&Self::past(values, self.season, self.horizon, self.scale), shared)
+        self.track.forecast(&Self::past(values, self.season, self.horizon, self.scale), shared, &[])
     }
 }
 

@@ -69,7 +69,7 @@ pub fn weights(told: &[Told]) -> Vec<(&'static str, f64)> {
     let n = told.len().max(1) as f64;
     let share = |m: usize| told.iter().map(|t| t.shares[MEDIAN][m]).sum::<f64>() / n;
     let mut all: Vec<(&'static str, f64)> =
-        mix::NAMES.into_iter().enumerate().map(|(m, name)| (name, share(m))).collect();
+        mix::NAMES.into_iter().enumerate().map(|(m, name)| (name, share(m))).filter(|w| w.1 > 0.0).collect();
     all.sort_by(|a, b| b.1.total_cmp(&a.1));
     all
 }

@@ -7,7 +7,7 @@ use crate::cli::ExplainArgs;
 use crate::config::nearest;
 use crate::failure::Failure;
 use crate::terminal::bytes;
-use forerun_api::{Instance, ServiceStatus, Status};
+use forerun_api::{Instance, LoadForecast, ServiceStatus, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::io::Write;
@@ -112,6 +112,7 @@ fn people(s: &ServiceStatus, wakes: &Wakes, now: f64) -> String {
         &s.specialise_seconds.map_or_else(String::new, |t| format!(", being given to a key {}", seconds(t)));
     text += "\n";
     text.extend(takes(s));
+    text.extend(s.forecast.as_ref().and_then(expects));
     for w in s.wakes.iter().rev() {
         text += &format!("woken   {} by {}\n", ago(w.at), cause(&w.by));
     }
@@ -145,6 +146,21 @@ fn takes(s: &ServiceStatus) -> impl Iterator<Item = String> {
             seconds(a.seconds)
         )
     })
+}
+
+/// How many requests at a time are to come.
+fn expects(told: &LoadForecast) -> Option<String> {
+    let most = |level: f64| {
+        let at = told.levels.iter().position(|l| *l == level)?;
+        Some(told.steps.iter().filter_map(|step| step.get(at)).copied().fold(0.0, f64::max))
+    };
+    let (usual, high, highest) = (most(0.5)?, most(0.9)?, most(0.99)?);
+    let ahead = seconds(told.step_seconds * told.steps.len() as f64);
+    let by = told.models.first().map_or_else(String::new, |m| format!(", mostly by {}", m.model));
+    Some(format!(
+        "expects {usual:.1} requests at a time at the most in the next {ahead}, 9 times in 10 under {high:.1}, \
+         99 in 100 under {highest:.1}{by}\n"
+    ))
 }
 
 /// When fewer will be up, and what would change that.

@@ -34,8 +34,8 @@ const ENOUGH: usize = 20;
 /// (Vovk et al. 2005), scaled.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Residuals {
-    kept: [VecDeque<f64>; GROUPS],
-    sorted: [Vec<f64>; GROUPS],
+    kept: [VecDeque<f32>; GROUPS],
+    sorted: [Vec<f32>; GROUPS],
 }
 
 const GROUPS: usize = 3;
@@ -56,13 +56,13 @@ impl Residuals {
                 if kept.len() == KEPT {
                     kept.pop_front();
                 }
-                kept.push_back(((came[i] - points[i]) / locals[i]).clamp(-1e6, 1e6));
+                kept.push_back(((came[i] - points[i]) / locals[i]).clamp(-1e6, 1e6) as f32);
             }
         }
         for (sorted, kept) in self.sorted.iter_mut().zip(&self.kept) {
             sorted.clear();
             sorted.extend(kept);
-            sorted.sort_unstable_by(f64::total_cmp);
+            sorted.sort_unstable_by(f32::total_cmp);
         }
     }
 }
@@ -74,7 +74,8 @@ impl Member for Residuals {
                 // Of a normal distribution as wide as the local scale.
                 return [-1.28, 0.0, 1.28, 1.64, 2.33];
             }
-            LEVELS.map(|p| quantile(sorted, p))
+            let sorted: Vec<f64> = sorted.iter().map(|r| f64::from(*r)).collect();
+            LEVELS.map(|p| quantile(&sorted, p))
         });
         out.extend(
             points

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 /// Members, in the order of [`Weights`].
 pub const NAMES: [&str; MEMBERS] =
-    ["trees", "points and residuals", "last two horizons", "last twelve horizons"];
-pub const MEMBERS: usize = 4;
+    ["trees", "points and residuals", "last two horizons", "last twelve horizons", "outside"];
+pub const MEMBERS: usize = 5;
+/// Where the member stands that is not of this crate.
+pub const OUTSIDE: usize = 4;
 /// How fast the shared part moves: it sees every series.
 pub const SHARED_RATE: f64 = 0.2;
 /// How fast a series' own part moves.

@@ -4,7 +4,7 @@ use super::boost::{Booster, Rows, hash};
 use super::conformal::{self, Widths};
 use super::features::{Frame, Row};
 use super::members::{Member, Residuals, Window};
-use super::mix::{self, MEMBERS, Weights};
+use super::mix::{self, MEMBERS, OUTSIDE, Weights};
 use super::points::{self, RULES, Record};
 use super::{LEVELS, Past, Quantiles};
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ impl Track {
     }
 
     /// The cheap part of an origin: what the points say, so that their record goes on.
-    fn points(&mut self, past: &Past<'_>) -> (Said, Frame) {
+    fn points(&self, past: &Past<'_>) -> (Said, Frame) {
         let frame = Frame::new(past);
         let mut said = Said {
             origin: past.values.len() - 1,
@@ -141,8 +141,38 @@ impl Track {
         self.wait(said);
     }
 
-    /// A forecast.
-    pub fn forecast(&mut self, past: &Past<'_>, shared: &Shared) -> Told {
+    /// Whether the last forecast still waits for its outcome.
+    pub fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The first `n` values of the series are kept no more: all that follow have moved to the front by as many.
+    pub fn drop_oldest(&mut self, n: usize) {
+        self.seen = self.seen.saturating_sub(n);
+        self.waiting.retain_mut(|said| match said.origin.checked_sub(n) {
+            Some(origin) => {
+                said.origin = origin;
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// A forecast that is learned from once its horizon is past. `outside` is what a model elsewhere says of the same
+    /// steps; empty, or a step short, it says nothing.
+    pub fn forecast(&mut self, past: &Past<'_>, shared: &Shared, outside: &[Quantiles]) -> Told {
+        let said = self.say(past, shared, outside);
+        let told = said.told.clone();
+        self.wait(said);
+        told
+    }
+
+    /// A forecast that nothing is learned from.
+    pub fn look(&self, past: &Past<'_>, shared: &Shared, outside: &[Quantiles]) -> Told {
+        self.say(past, shared, outside).told
+    }
+
+    fn say(&self, past: &Past<'_>, shared: &Shared, outside: &[Quantiles]) -> Said {
         let (mut said, frame) = self.points(past);
         let (points, locals) = (&said.points, &said.locals);
         if shared.trees.len() == LEVELS.len() {
@@ -161,10 +191,15 @@ impl Track {
         self.residuals.forecast(past, points, locals, &mut said.members[1]);
         Window { horizons: 2 }.forecast(past, points, locals, &mut said.members[2]);
         Window { horizons: 12 }.forecast(past, points, locals, &mut said.members[3]);
+        if outside.len() >= points.len() {
+            let sorted = |mut told: Quantiles| {
+                told.sort_unstable_by(f64::total_cmp);
+                told
+            };
+            said.members[OUTSIDE].extend(outside[..points.len()].iter().copied().map(sorted));
+        }
         self.finish(&mut said, shared);
-        let told = said.told.clone();
-        self.wait(said);
-        told
+        said
     }
 
     /// From what the members say to what is told.
