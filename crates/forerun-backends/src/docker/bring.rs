@@ -5,7 +5,7 @@ use super::clone;
 use super::end::{Ended, has_ended};
 use super::engine::{Engine, EngineError};
 use super::image::Pull;
-use super::life::{Held, Life, PATIENCE, ordered_to_stop};
+use super::life::{Held, Life, PATIENCE, grace_of, ordered_to_stop};
 use super::make::{self, Recipe};
 use super::owner::instance_of;
 use super::ready::Waited;
@@ -294,7 +294,8 @@ async fn start(life: &Life, got: &Got, until: Instant) -> Result<Held, Fall> {
         return Err(ended_early(life, &ended, SocketAddr::from(([0, 0, 0, 0], 0))));
     }
     let waited = Waited::new(&engine, &found, &life.spec).await.map_err(Fall::Failed)?;
-    Ok(Held { id: got.id.clone(), own: got.own, started_at, waited, paused: false })
+    let grace_max = grace_of(&found, got.own);
+    Ok(Held { id: got.id.clone(), own: got.own, started_at, waited, paused: false, grace_max })
 }
 
 /// Waits until it is ready, ends, is ordered to stop, or its time is over.

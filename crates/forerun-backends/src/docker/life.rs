@@ -5,6 +5,7 @@ use super::change;
 use super::end::{Ended, has_ended};
 use super::keeper::Keeper;
 use super::ready::Waited;
+use bollard::models::ContainerInspectResponse;
 use forerun_types::{Event, InstanceId, Readiness, ServiceSpec, Span};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -70,6 +71,21 @@ pub(super) struct Held {
     pub(super) started_at: String,
     pub(super) waited: Waited,
     pub(super) paused: bool,
+    /// What its owner gives it to end; a stop is no more patient than that.
+    pub(super) grace_max: Duration,
+}
+
+/// What the engine gives a container that says nothing else.
+const ENGINE_GRACE: Duration = Duration::from_secs(10);
+
+/// The owner's word on how long a container may take to end, as `docker stop` would take it. One made from an image has
+/// only the order's.
+pub(super) fn grace_of(found: &ContainerInspectResponse, own: bool) -> Duration {
+    match found.config.as_ref().and_then(|config| config.stop_timeout) {
+        Some(secs) => u64::try_from(secs).map_or(Duration::MAX, Duration::from_secs),
+        None if own => ENGINE_GRACE,
+        None => Duration::MAX,
+    }
 }
 
 pub(super) struct Life {
@@ -138,7 +154,8 @@ impl Life {
         let address = waited.nearest().await;
         let own = !self.keeper.owner.made(&labels);
         let paused = state.paused == Some(true);
-        Ok((Held { id: handle.to_owned(), own, started_at, waited, paused }, address))
+        let grace_max = grace_of(&found, own);
+        Ok((Held { id: handle.to_owned(), own, started_at, waited, paused, grace_max }, address))
     }
 
     /// From ready to the end.
@@ -320,6 +337,7 @@ impl Life {
     /// order's, and at most so long.
     pub(super) async fn halt(&self, held: &Held, grace_max: Duration) {
         let mut stop = self.stop.clone();
+        let grace_max = grace_max.min(held.grace_max);
         let grace =
             |stop: &watch::Receiver<Option<Duration>>| stop.borrow().unwrap_or_default().min(grace_max);
         let began = Instant::now();
@@ -333,6 +351,7 @@ impl Life {
             }
             stop.mark_unchanged();
             let left = grace(&stop).saturating_sub(began.elapsed());
+            let asked = Instant::now();
             let stopping = engine.stop(&held.id, left);
             tokio::pin!(stopping);
             let mut kill_at = None;
@@ -348,7 +367,10 @@ impl Life {
                 }
             };
             match stopped {
-                Ok(()) => return self.keeper.stops.borrow_mut().end(&held.id),
+                Ok(()) => {
+                    self.note_deaf(left, asked.elapsed());
+                    return self.keeper.stops.borrow_mut().end(&held.id);
+                }
                 Err(error) if error.is_absent() => return self.keeper.stops.borrow_mut().end(&held.id),
                 Err(error) => {
                     if error.is_silence() {
@@ -361,6 +383,19 @@ impl Life {
                     sleep(STOP_AGAIN).await;
                 }
             }
+        }
+    }
+
+    /// Each stop of one that does not hear the signal takes all of its grace, and whoever asks meanwhile waits for it.
+    fn note_deaf(&self, grace: Duration, took: Duration) {
+        // What got no time is no witness.
+        if grace >= Duration::from_secs(1) && took >= grace {
+            let (service, secs) = (&self.spec.name, grace.as_secs_f64().round());
+            tracing::warn!(
+                service,
+                "it did not end within {secs} s of the signal to stop and was killed: as process 1 a program hears only \
+                 signals that it handles; `init: true` (or `docker run --init`) mends that"
+            );
         }
     }
 }
@@ -385,5 +420,28 @@ async fn carried_out(pending: &mut Option<Pending>) -> Done {
     match pending {
         Some(pending) => pending.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bollard::models::ContainerConfig;
+
+    #[test]
+    fn a_stop_is_as_patient_as_the_owner_is() {
+        for (stop_timeout, own, expect) in [
+            (None, true, ENGINE_GRACE),
+            (None, false, Duration::MAX),
+            (Some(3), true, Duration::from_secs(3)),
+            (Some(3), false, Duration::from_secs(3)),
+            (Some(120), true, Duration::from_secs(120)),
+            // For ever.
+            (Some(-1), true, Duration::MAX),
+        ] {
+            let config = Some(ContainerConfig { stop_timeout, ..ContainerConfig::default() });
+            let found = ContainerInspectResponse { config, ..ContainerInspectResponse::default() };
+            assert_eq!(grace_of(&found, own), expect, "{stop_timeout:?} {own}");
+        }
     }
 }

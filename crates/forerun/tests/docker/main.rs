@@ -22,6 +22,7 @@ mod proxy;
 mod pull;
 mod registry;
 mod shop;
+mod stubborn;
 mod testbed;
 #[allow(dead_code, reason = "not everything of it is used here")]
 #[path = "../live/world.rs"]
