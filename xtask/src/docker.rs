@@ -2,6 +2,7 @@
 //! need them, and nothing left afterwards.
 
 mod images;
+mod lanes;
 mod testbed;
 
 use crate::cargo::{self, Count, Package, cargo};
@@ -35,25 +36,30 @@ pub(crate) fn run(context: &Context) -> Count {
     if !built.good {
         return check("build", Err(built.trouble.unwrap_or_else(|| "see above".to_owned())));
     }
-    let daemon = match daemon(true) {
-        Ok(daemon) => daemon,
-        Err(Unavailable::Here(why)) => return skip("docker", &why),
-        Err(Unavailable::Broken(why)) => return check("a docker engine for the tests", Err(why)),
-    };
-    let mut count = check("a docker engine for the tests, and images made here", Ok(()));
-    let mut inside = daemon.inside(&test(&tests));
-    match tools::compose() {
-        Ok(program) => {
-            inside.env(COMPOSE, program);
-        }
-        Err(why) => count.add(skip("docker compose", &why)),
+    if let Err(why) = there(true) {
+        return unavailable(why);
     }
-    count.add(cargo::count_of(&run::shown(&mut inside, run::LIMIT)));
-    count.add(check("demo --backend docker", demo(&daemon)));
-    if count.failed > 0 {
-        println!("the last lines of dockerd's log:\n{}", daemon.log_tail());
+    let mut count = Count::default();
+    let compose = match tools::compose() {
+        Ok(program) => Some(program),
+        Err(why) => {
+            count.add(skip("docker compose", &why));
+            None
+        }
+    };
+    let demo = |daemon: &Daemon| check("demo --backend docker", demo(daemon));
+    match lanes::run(&tests, compose.as_ref(), demo) {
+        Ok(ran) => count.add(ran),
+        Err(why) => count.add(unavailable(why)),
     }
     count
+}
+
+fn unavailable(why: Unavailable) -> Count {
+    match why {
+        Unavailable::Here(why) => skip("docker", &why),
+        Unavailable::Broken(why) => check("a docker engine for the tests", Err(why)),
+    }
 }
 
 /// Every request of an act was served on each of its sides.
@@ -135,6 +141,14 @@ pub(crate) fn found() -> Result<Daemon, String> {
 
 /// Finds what an engine needs (or installs it), starts one, and gives it the images.
 fn daemon(install: bool) -> Result<Daemon, Unavailable> {
+    there(install)?;
+    let daemon = Daemon::start(0)?;
+    images::make(&daemon).map_err(Unavailable::Broken)?;
+    Ok(daemon)
+}
+
+/// Finds what engines need, or installs it.
+fn there(install: bool) -> Result<(), Unavailable> {
     testbed::remove_leftovers();
     testbed::possible()?;
     if let Some(program) = PROGRAMS.iter().find(|name| tools::find(name).is_none()) {
@@ -143,9 +157,7 @@ fn daemon(install: bool) -> Result<Daemon, Unavailable> {
         }
         tools::apt_install(DEBIAN).map_err(Unavailable::Here)?;
     }
-    let daemon = Daemon::start()?;
-    images::make(&daemon).map_err(Unavailable::Broken)?;
-    Ok(daemon)
+    Ok(())
 }
 
 /// Those of [`TESTS`] that there are.

@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Ran {
     /// Exit code 0, in time.
     pub(crate) good: bool,
-    /// Both outputs for [`shown`], standard output alone for [`quiet`].
+    /// Both outputs for [`shown`] and [`kept`], standard output alone for [`quiet`].
     pub(crate) text: String,
     /// What went wrong besides the exit code: not found, out of time.
     pub(crate) trouble: Option<String>,
@@ -33,6 +33,12 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn shown(command: &mut Command, limit: Duration) -> Ran {
     println!("$ {}", line(command));
     run(command, limit, true)
+}
+
+/// Runs a program in the workspace with its output kept, to be shown in one piece when others have had theirs.
+pub(crate) fn kept(command: &mut Command, limit: Duration) -> Ran {
+    command.stderr(Stdio::piped());
+    run(command, limit, false)
 }
 
 /// Runs a program in the workspace; its standard output is kept, its errors are shown.

@@ -11,7 +11,7 @@ mod wire;
 pub use axum::body::Body;
 pub use axum::http;
 pub use control::{ControlError, Order, Told};
-pub use metrics::{InstanceState, Metrics, Outcome};
+pub use metrics::{InstanceState, Metrics, Outcome, OverrideKind};
 pub use server::{Answer, Api, ApiError, Health, Source};
 pub use wire::{
     ActivityCost, Down, Instance, Instances, JournalStatus, KeyStatus, Load, LoadForecast, ModeWord,

@@ -39,7 +39,34 @@ pub enum Outcome {
 pub enum InstanceState {
     Starting,
     Ready,
+    Paused,
     Draining,
+    Stopping,
+}
+
+/// A person's word that stands, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverrideKind {
+    /// On the number of instances: `pause` and `scale`.
+    Instances,
+    /// On how far Forerun goes.
+    Act,
+    Advise,
+    Observe,
+}
+
+impl OverrideKind {
+    /// All there are: a kind of which none stands is told as 0.
+    pub const ALL: [Self; 4] = [Self::Instances, Self::Act, Self::Advise, Self::Observe];
+
+    fn label(self) -> &'static str {
+        match self {
+            OverrideKind::Instances => "instances",
+            OverrideKind::Act => "act",
+            OverrideKind::Advise => "advise",
+            OverrideKind::Observe => "observe",
+        }
+    }
 }
 
 impl Outcome {
@@ -58,7 +85,9 @@ impl InstanceState {
         match self {
             InstanceState::Starting => "starting",
             InstanceState::Ready => "ready",
+            InstanceState::Paused => "paused",
             InstanceState::Draining => "draining",
+            InstanceState::Stopping => "stopping",
         }
     }
 }
@@ -90,6 +119,7 @@ labels! {
     CoverageLabels { service, quantile }
     DecisionLabels { action, reason }
     InvariantLabels { invariant }
+    OverrideLabels { kind }
 }
 
 /// A metric by its labels, with a bound on how many sets of them there are.
@@ -135,6 +165,7 @@ pub struct Metrics {
     forecast_coverage: Bounded<CoverageLabels, FloatGauge>,
     decisions: Bounded<DecisionLabels, Counter>,
     invariants: Bounded<InvariantLabels, Counter>,
+    overrides: Bounded<OverrideLabels, Gauge>,
     lost_records: Counter,
     journal_bytes: Gauge,
     journal_errors: Counter,
@@ -204,6 +235,12 @@ impl Metrics {
         let decisions = family(r, "decisions", "Decisions by action and reason", Family::default());
         let invariants =
             family(r, "invariant_violations", "Violations of what must always hold", Family::default());
+        let overrides = family(
+            r,
+            "overrides",
+            "Services for which a person's word stands, by what it is on",
+            Family::default(),
+        );
         let plain = Plain::register(r);
         Self {
             registry,
@@ -218,6 +255,7 @@ impl Metrics {
             forecast_coverage,
             decisions,
             invariants,
+            overrides,
             lost_records: plain.lost_records,
             journal_bytes: plain.journal_bytes,
             journal_errors: plain.journal_errors,
@@ -302,6 +340,12 @@ impl Metrics {
     /// Something that must always hold did not, so many times; 0 makes it known as something that is looked at.
     pub fn invariant_violated(&self, invariant: &str, times: u64) {
         self.invariants.at(&InvariantLabels { invariant: invariant.to_owned() }).inc_by(times);
+    }
+
+    /// For so many services a person's word of this kind stands now.
+    pub fn set_overrides(&self, kind: OverrideKind, services: usize) {
+        let labels = OverrideLabels { kind: kind.label().to_owned() };
+        self.overrides.at(&labels).set(i64::try_from(services).unwrap_or(i64::MAX));
     }
 
     /// So many learning records were dropped because a queue was full.
@@ -404,6 +448,7 @@ mod tests {
         metrics.set_forecast_coverage("web", "0.9", 0.88);
         metrics.decisions("start", "waiting", 1);
         metrics.invariant_violated("capacity", 1);
+        metrics.set_overrides(OverrideKind::Instances, 3);
         metrics.records_lost(7);
         metrics.set_journal_bytes(10);
         metrics.journal_failed(2, 300);
@@ -421,6 +466,7 @@ mod tests {
             "forerun_forecast_coverage_ratio{service=\"web\",quantile=\"0.9\"} 0.88",
             "forerun_decisions_total{action=\"start\",reason=\"waiting\"} 1",
             "forerun_invariant_violations_total{invariant=\"capacity\"} 1",
+            "forerun_overrides{kind=\"instances\"} 3",
             "forerun_lost_records_total 7",
             "forerun_journal_bytes 10",
             "forerun_journal_errors_total 2",

@@ -57,13 +57,13 @@ pub(crate) fn possible() -> Result<(), Unavailable> {
 }
 
 impl Daemon {
-    /// Starts one and waits until it answers.
+    /// Starts one and waits until it answers. Those of one run differ by their number.
     ///
     /// # Errors
     /// It does not come up.
-    pub(crate) fn start() -> Result<Daemon, Unavailable> {
+    pub(crate) fn start(number: usize) -> Result<Daemon, Unavailable> {
         let broken = |what: &str, error: std::io::Error| Unavailable::Broken(format!("{what}: {error}"));
-        let name = format!("{PREFIX}{}", std::process::id());
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(&name);
         fs::create_dir_all(&folder).map_err(|e| broken("the daemon's folder", e))?;
         // What an engine can do, root can do.
@@ -162,12 +162,17 @@ fn process_1(unshare: u32) -> Option<u32> {
 pub(crate) fn remove_leftovers() {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|n| n.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        let owner = name.to_str().and_then(owner);
         if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             eprintln!("removing what a killed run left: {}", entry.path().display());
             remove(&entry.path());
         }
     }
+}
+
+/// Whose folder it is: `forerun-docker-PID-NUMBER`.
+fn owner(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
 }
 
 /// Kills what still names the folder in its command line, and removes the folder and its control groups.

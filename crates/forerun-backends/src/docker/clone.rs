@@ -17,13 +17,13 @@ const SHORT_ID: usize = 12;
 /// One sentence about what cannot be there twice, and the mend.
 pub(super) fn like(own: &ContainerInspectResponse) -> Result<Recipe, String> {
     let name = name_of(own);
-    let refuse = |why: String| Err(format!("the container `{name}` cannot be cloned: {why}"));
-    let (Some(config), Some(host)) = (own.config.clone(), own.host_config.clone()) else {
-        return refuse("the engine does not tell its settings".to_owned());
-    };
-    if let Some(why) = unique(&host) {
-        return refuse(why);
+    let refuse = |why: &str| Err(format!("the container `{name}` cannot be cloned: {why}"));
+    if let Some(why) = why_not(own) {
+        return refuse(&why);
     }
+    let (Some(config), Some(host)) = (own.config.clone(), own.host_config.clone()) else {
+        return refuse("the engine does not tell its settings");
+    };
     let id = own.id.clone().unwrap_or_default();
     let mode = host.network_mode.clone().unwrap_or_default();
     let networks = own.network_settings.as_ref().and_then(|settings| settings.networks.clone());
@@ -31,15 +31,6 @@ pub(super) fn like(own: &ContainerInspectResponse) -> Result<Recipe, String> {
     networks.sort_by(|a, b| (a.0 != mode, &a.0).cmp(&(b.0 != mode, &b.0)));
     let mut joined = Vec::new();
     for (network, endpoint) in networks {
-        let fixed = endpoint
-            .ipam_config
-            .as_ref()
-            .and_then(|ipam| ipam.ipv4_address.as_ref().or(ipam.ipv6_address.as_ref()));
-        if let Some(address) = fixed.filter(|address| !address.is_empty()) {
-            return refuse(format!(
-                "it has the fixed address {address} in the network `{network}`; leave the address to the engine"
-            ));
-        }
         joined.push((network, like_endpoint(endpoint, &id, &name)));
     }
     let mut joined = joined.into_iter();
@@ -49,6 +40,24 @@ pub(super) fn like(own: &ContainerInspectResponse) -> Result<Recipe, String> {
         .filter(|(network, _)| !is_built_in(network))
         .map(|first| bollard::models::NetworkingConfig { endpoints_config: Some(HashMap::from([first])) });
     Ok(Recipe { body, networks: joined.collect(), files: Vec::new() })
+}
+
+/// Why there cannot be a second one like it, and the mend; `None` if there can, as far as can be told before it is tried.
+pub(super) fn why_not(own: &ContainerInspectResponse) -> Option<String> {
+    own.host_config.as_ref().and_then(unique).or_else(|| {
+        let networks = own.network_settings.as_ref()?.networks.as_ref()?;
+        // In order, so that the same is told each time.
+        let mut networks: Vec<_> = networks.iter().collect();
+        networks.sort_by_key(|(network, _)| *network);
+        networks.into_iter().find_map(|(network, endpoint)| {
+            let ipam = endpoint.ipam_config.as_ref()?;
+            let fixed = ipam.ipv4_address.as_ref().or(ipam.ipv6_address.as_ref());
+            let address = fixed.filter(|address| !address.is_empty())?;
+            Some(format!(
+                "it has the fixed address {address} in the network `{network}`; leave the address to the engine"
+            ))
+        })
+    })
 }
 
 /// What only one container can have.

@@ -24,6 +24,8 @@ pub struct Labelled {
     pub ports: Vec<u16>,
     /// Networks that it is in, by name.
     pub networks: Vec<String>,
+    /// Why there can be no second one like it, and the mend.
+    pub only_one: Option<String>,
 }
 
 impl Labelled {
@@ -46,6 +48,7 @@ impl Labelled {
             restart: restart_name(policy).to_owned(),
             ports: exposed(config.and_then(|config| config.exposed_ports.as_deref())),
             networks,
+            only_one: super::clone::why_not(found),
         }
     }
 }

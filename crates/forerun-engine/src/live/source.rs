@@ -8,12 +8,12 @@ use crate::invariants::Rule;
 use forerun_api::http::Request;
 use forerun_api::{
     Answer, Body, ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
-    Outcome as OutcomeLabel, ServiceStatus, Source, Status, Told,
+    Outcome as OutcomeLabel, OverrideKind, ServiceStatus, Source, Status, Told,
 };
 use forerun_core::forecast::series::LEVELS;
 use forerun_core::{InstanceState, ServiceStatus as CoreStatus};
 use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats, Up};
-use forerun_types::{Event, InstanceId, ServiceId, ServiceSpec, Span};
+use forerun_types::{Event, InstanceId, Mode, ServiceId, ServiceSpec, Span};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -157,11 +157,17 @@ impl ApiSource {
             for (state, label) in [
                 (InstanceState::Starting, StateLabel::Starting),
                 (InstanceState::Ready, StateLabel::Ready),
+                (InstanceState::Paused, StateLabel::Paused),
                 (InstanceState::Draining, StateLabel::Draining),
+                (InstanceState::Stopping, StateLabel::Stopping),
             ] {
                 self.metrics.set_instances(&s.name, site, label, wire::count(s, state));
             }
             self.feed_forecast(s, site);
+        }
+        for kind in OverrideKind::ALL {
+            let stand = view.services.iter().filter(|s| stands(s, kind)).count();
+            self.metrics.set_overrides(kind, stand);
         }
         let mut decisions: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
         for (service, totals) in &view.totals {
@@ -220,6 +226,17 @@ impl ApiSource {
         }
         let before = told.cold_starts.insert(s.id, s.cold_starts).unwrap_or(0);
         self.metrics.cold_starts(&s.name, site, s.cold_starts.saturating_sub(before));
+    }
+}
+
+/// Whether a person's word of this kind stands for a service.
+fn stands(s: &CoreStatus, kind: OverrideKind) -> bool {
+    let mode = |mode| s.mode_word.is_some_and(|word| word.mode == mode);
+    match kind {
+        OverrideKind::Instances => s.word.is_some(),
+        OverrideKind::Act => mode(Mode::Act),
+        OverrideKind::Advise => mode(Mode::Advise),
+        OverrideKind::Observe => mode(Mode::Observe),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `forerun config`.
 
 use crate::cli::{ConfigCommand, ConfigFile};
-use crate::config::{Config, EXAMPLE, FILE, Service, lower_first, schema};
+use crate::config::{Config, EXAMPLE, FILE, Service, lower_first, needed_from_labels, schema};
 use crate::failure::Failure;
 use crate::terminal::{self, bytes};
 use forerun_types::{Span, Time};
@@ -86,7 +86,13 @@ fn summary(name: &str, config: &Config) -> String {
     for service in &config.services {
         table.add_row(row(service));
     }
-    text + &terminal::lines(&table)
+    text += &terminal::lines(&table);
+    for (service, need) in needed_from_labels(&config.services) {
+        text += &format!(
+            "note: {service} depends on {need}, which is not in this file: a container's labels must describe it\n"
+        );
+    }
+    text
 }
 
 fn row(service: &Service) -> Vec<String> {

@@ -68,12 +68,13 @@ pub(crate) fn services(config: &Config, found: &[Found]) -> FromLabels {
     let mut candidates = candidates(config, found, &mut out);
     let file: Vec<&ServiceSpec> = config.services.iter().map(|s| &*s.spec).collect();
     resolve_needs(&mut candidates, &file, &mut out);
-    drop_circles(&mut candidates, &mut out);
-    default_routes(&mut candidates);
+    drop_circles(&mut candidates, &file, &mut out);
+    default_routes(&mut candidates, &file);
     drop_without_port(&mut candidates, &mut out);
     drop_taken_routes(&mut candidates, &file, &mut out);
     // Those that went may have been needed.
     drop_without_needs(&mut candidates, &file, &mut out);
+    tell_unmet(&candidates, &file, &mut out);
     out.services = candidates.into_iter().map(|c| c.service).collect();
     out
 }
@@ -113,7 +114,8 @@ fn candidates<'a>(config: &Config, found: &'a [Found], out: &mut FromLabels) -> 
             continue;
         }
         match read(config, site, container, &name) {
-            Ok(service) => {
+            Ok(mut service) => {
+                out.warnings.extend(only_one(container, &mut service));
                 owners.insert(name.clone(), format!("container {}", container.name));
                 let project = container.labels.get(PROJECT).map(String::as_str);
                 let routed =
@@ -194,6 +196,21 @@ fn read(config: &Config, site: &str, container: &Labelled, name: &str) -> Result
     drop(reader);
     source.finish().map_err(|error| error.lines)?;
     Ok(service)
+}
+
+/// What cannot be cloned has one instance. Where more were asked for, that is said.
+fn only_one(container: &Labelled, service: &mut Service) -> Option<String> {
+    let why = container.only_one.as_ref()?;
+    let spec = Arc::make_mut(&mut service.spec);
+    let asked = ["max", "min"].into_iter().find(|key| {
+        let label = container.labels.get(&format!("{PREFIX}{key}"));
+        label.is_some_and(|value| value != "0" && value != "1")
+    });
+    (spec.min, spec.max) = (spec.min.min(1), 1);
+    asked.map(|key| {
+        let container = &container.name;
+        format!("container {container}: {PREFIX}{key}: there can be no second one like it: {why}; it is taken as 1")
+    })
 }
 
 /// Names in labels are those of the same project first. What compose says is taken over where it can be.
@@ -279,18 +296,37 @@ fn drop_without_needs(candidates: &mut Vec<Candidate<'_>>, file: &[&ServiceSpec]
     }
 }
 
-fn drop_circles(candidates: &mut Vec<Candidate<'_>>, out: &mut FromLabels) {
-    while let Some(circle) = needs::circle(candidates.iter().map(|c| &*c.service.spec)) {
-        let Some(at) = candidates.iter().position(|c| c.name == circle[0]) else { return };
+/// What the file needs and nobody describes yet: it is started without that.
+fn tell_unmet(candidates: &[Candidate<'_>], file: &[&ServiceSpec], out: &mut FromLabels) {
+    let known: BTreeSet<&str> =
+        candidates.iter().map(|c| c.name.as_str()).chain(file.iter().map(|s| s.name.as_str())).collect();
+    for spec in file {
+        for need in spec.depends_on.iter().filter(|need| !known.contains(need.service.as_str())) {
+            let (name, need) = (&spec.name, &need.service);
+            out.warnings.push(format!(
+                "service {name}: depends_on: no container carries labels for a service \"{need}\" yet; {name} is \
+                 started without it"
+            ));
+        }
+    }
+}
+
+/// A circle may go through the file, which stays as it is.
+fn drop_circles(candidates: &mut Vec<Candidate<'_>>, file: &[&ServiceSpec], out: &mut FromLabels) {
+    while let Some(circle) =
+        needs::circle(candidates.iter().map(|c| &*c.service.spec).chain(file.iter().copied()))
+    {
+        let Some(at) = candidates.iter().position(|c| circle.contains(&c.name)) else { return };
         let candidate = candidates.remove(at);
         out.problems.push(candidate.told(&format!("forerun.depends_on: {}", needs::told(&circle))));
     }
 }
 
 /// Without a word of its own: `NAME.localhost`, but nothing for what has no port or is there for others.
-fn default_routes(candidates: &mut [Candidate<'_>]) {
+fn default_routes(candidates: &mut [Candidate<'_>], file: &[&ServiceSpec]) {
+    let specs = candidates.iter().map(|c| &*c.service.spec).chain(file.iter().copied());
     let needed: BTreeSet<String> =
-        candidates.iter().flat_map(|c| c.service.spec.depends_on.iter().map(|d| d.service.clone())).collect();
+        specs.flat_map(|spec| spec.depends_on.iter().map(|d| d.service.clone())).collect();
     for candidate in candidates.iter_mut().filter(|c| !c.routed) {
         let host = format!("{}.{LOCAL_DOMAIN}", candidate.name.to_ascii_lowercase());
         let silent = candidate.container.ports.is_empty() && candidate.service.spec.port.is_none();

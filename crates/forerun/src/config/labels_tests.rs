@@ -289,6 +289,54 @@ fn needs_are_those_of_the_project() {
 }
 
 #[test]
+fn the_file_may_need_what_labels_describe() {
+    let file = "[service.api]\ncommand = \"x\"\nroute = \"/api\"\ndepends_on = [\"shop-db\", \"mail\"]\n";
+    let found = read_with(file, &[composed("db", &[]), composed("web", &[("forerun.depends_on", "api")])]);
+    let names: Vec<(&str, bool)> =
+        found.services.iter().map(|s| (s.spec.name.as_str(), s.spec.unrouted)).collect();
+    // What the file needs is there for others, too.
+    assert_eq!(names, [("shop-db", true), ("shop-web", false)], "{:?}", found.problems);
+    assert_eq!(
+        found.warnings,
+        [
+            "service api: depends_on: no container carries labels for a service \"mail\" yet; api is started without it"
+        ]
+    );
+    // A circle through the file is broken where the labels are.
+    let found = read_with(file, &[composed("db", &[("forerun.depends_on", "api")])]);
+    assert!(found.services.is_empty());
+    assert!(found.problems[0].contains("container shop-db-1: forerun.depends_on: "), "{:?}", found.problems);
+}
+
+#[test]
+fn what_cannot_be_there_twice_is_taken_as_one() {
+    let one = |labels: &[(&str, &str)]| Labelled {
+        only_one: Some(
+            "its port 80/tcp is published as the fixed port 8080 of the host; publish none".to_owned(),
+        ),
+        ..container("web", labels)
+    };
+    for (labels, min, warned) in [
+        (&[][..], 0, None),
+        (&[("forerun.max", "1"), ("forerun.min", "1")][..], 1, None),
+        (
+            &[("forerun.max", "3")][..],
+            0,
+            Some("forerun.max: there can be no second one like it: its port 80/tcp"),
+        ),
+        (&[("forerun.min", "2")][..], 1, Some("forerun.min: ")),
+    ] {
+        let found = check(&[one(labels)], &["web"], &[]);
+        assert_eq!((found.services[0].spec.min, found.services[0].spec.max), (min, 1), "{labels:?}");
+        let told = found.warnings.first().map(String::as_str);
+        assert_eq!(told.is_some(), warned.is_some(), "{labels:?}: {told:?}");
+        assert!(warned.is_none_or(|part| told.is_some_and(|told| told.contains(part))), "{told:?}");
+    }
+    let several = container("web", &[("forerun.max", "3")]);
+    assert_eq!(check(&[several], &["web"], &[]).services[0].spec.max, 3);
+}
+
+#[test]
 fn what_goes_takes_what_needs_it_along() {
     let chain = [
         container("a", &[("forerun.depends_on", "b")]),

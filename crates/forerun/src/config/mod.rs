@@ -28,6 +28,7 @@ mod words;
 pub(crate) use labels::{Found, FromLabels, same_requests, services as from_labels};
 #[cfg(feature = "docker")]
 pub(crate) use launch::docker_at;
+pub(crate) use needs::from_labels as needed_from_labels;
 pub(crate) use problems::ConfigError;
 pub(crate) use reader::nearest;
 pub(crate) use schema::schema;

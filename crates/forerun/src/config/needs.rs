@@ -1,5 +1,6 @@
 //! What a service needs beside itself, and whether all services together can have it.
 
+use super::Service;
 use super::keys::DEPENDS;
 use super::reader::{Element, Reader, check_name, nearest};
 use super::service::Read;
@@ -67,9 +68,10 @@ pub(crate) fn check(services: &[Read<'_>]) {
     let names: BTreeSet<&str> = services.iter().map(|s| s.service.spec.name.as_str()).collect();
     let groups: BTreeSet<&str> = services.iter().filter_map(|s| s.service.spec.group.as_deref()).collect();
     for Read { service, reader } in services {
-        for need in &service.spec.depends_on {
-            if !names.contains(need.service.as_str()) {
-                reader.problem("depends_on", &unknown("service", &need.service, &names));
+        for need in unmet(&service.spec, &names) {
+            // Any other name may be that of a service which a container's labels describe.
+            if let Some(meant) = names.iter().find(|name| is_slip(need, name)) {
+                reader.problem("depends_on", &format!("no service \"{need}\"; did you mean \"{meant}\"?"));
             }
         }
         for name in &service.spec.excludes {
@@ -85,6 +87,26 @@ pub(crate) fn check(services: &[Read<'_>]) {
     {
         first.reader.problem("depends_on", &told(&circle));
     }
+}
+
+/// One letter too many, too few, wrong or in the wrong place. Names that differ in a number are names of their own.
+fn is_slip(name: &str, meant: &str) -> bool {
+    let letters = |name: &str| name.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    strsim::damerau_levenshtein(name, meant) == 1 && letters(name) != letters(meant)
+}
+
+fn unmet<'s>(spec: &'s ServiceSpec, names: &BTreeSet<&str>) -> impl Iterator<Item = &'s str> {
+    let needs = spec.depends_on.iter().map(|need| need.service.as_str());
+    needs.filter(|need| !names.contains(need)).collect::<Vec<_>>().into_iter()
+}
+
+/// What the services of a file need and is not in it: labels of containers must describe it. Each service with the name.
+pub(crate) fn from_labels(services: &[Service]) -> Vec<(String, String)> {
+    let names: BTreeSet<&str> = services.iter().map(|s| s.spec.name.as_str()).collect();
+    let of = |spec: &ServiceSpec| -> Vec<(String, String)> {
+        unmet(spec, &names).map(|need| (spec.name.clone(), need.to_owned())).collect()
+    };
+    services.iter().flat_map(|s| of(&s.spec)).collect()
 }
 
 fn unknown(what: &str, name: &str, known: &BTreeSet<&str>) -> String {

@@ -191,6 +191,10 @@ fn needs_are_read_and_must_be_there() {
         &two("depends_on = [\"dbx\"]"),
         &["forerun.toml:3: service.web.depends_on: no service \"dbx\"; did you mean \"db\"?"],
     );
+    // Names of their own: labels of containers may describe them.
+    for name in ["shop-db", "db2", "mail"] {
+        assert_eq!(spec(&two(&format!("depends_on = \"{name}\""))).depends_on[0].service, name);
+    }
     check(
         &two("excludes = \"dbs\""),
         &["forerun.toml:3: service.web.excludes: no service or group \"dbs\"; did"],

@@ -1,0 +1,122 @@
+//! What runs side by side, each with an engine of its own: most of the time of these tests is waiting, for a daemon that
+//! hangs, for one that comes up, for a project to fall asleep.
+
+use super::testbed::{Daemon, Unavailable};
+use super::{COMPOSE, TESTS, images, test};
+use crate::cargo::{self, Count};
+use crate::run;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Instant;
+
+/// Modules of the program's tests that take longest, a lane for each line. All others, and those to come, have one lane.
+const LONGEST: &[&[&str]] = &[&["compose::", "example::"], &["moments::", "hang::"]];
+/// The package with those modules.
+const PROGRAM: &str = "forerun";
+
+/// Tests that share an engine, one after the other.
+struct Lane {
+    name: String,
+    package: &'static str,
+    /// For the tests' own program.
+    filter: Vec<String>,
+}
+
+fn lanes(tests: &[&'static (&'static str, &'static str)]) -> Vec<Lane> {
+    let mut lanes = Vec::new();
+    for (package, _) in tests {
+        if *package != PROGRAM {
+            lanes.push(Lane { name: (*package).to_owned(), package, filter: Vec::new() });
+            continue;
+        }
+        let mut others = Vec::new();
+        for modules in LONGEST {
+            let filter: Vec<String> = modules.iter().map(|module| (*module).to_owned()).collect();
+            lanes.push(Lane { name: format!("{package}, {}", filter.join(" ")), package, filter });
+            others.extend(modules.iter().flat_map(|module| ["--skip".to_owned(), (*module).to_owned()]));
+        }
+        lanes.push(Lane { name: format!("{package}, all others"), package, filter: others });
+    }
+    lanes
+}
+
+/// Runs everything, and what is given beside it over an engine of its own; prints what each lane printed when it is over.
+///
+/// # Errors
+/// There is no engine to be had.
+pub(super) fn run(
+    tests: &[&'static (&'static str, &'static str)],
+    compose: Option<&PathBuf>,
+    beside: fn(&Daemon) -> Count,
+) -> Result<Count, Unavailable> {
+    let lanes = lanes(tests);
+    let mut engines = Vec::new();
+    for number in 0..=lanes.len() {
+        let daemon = Daemon::start(number)?;
+        images::make(&daemon).map_err(Unavailable::Broken)?;
+        engines.push(daemon);
+    }
+    let mut count = Count::default();
+    thread::scope(|scope| {
+        let mut engines = engines.into_iter();
+        // It prints a line at a time, whenever that is.
+        let last = engines.next().map(|daemon| scope.spawn(move || beside(&daemon)));
+        let running: Vec<_> = lanes
+            .iter()
+            .zip(engines)
+            .map(|(lane, daemon)| scope.spawn(move || one(lane, &daemon, compose)))
+            .collect();
+        for lane in running.into_iter().chain(last) {
+            count.add(lane.join().unwrap_or(Count::FAILED));
+        }
+    });
+    Ok(count)
+}
+
+fn one(lane: &Lane, daemon: &Daemon, compose: Option<&PathBuf>) -> Count {
+    let began = Instant::now();
+    let of: Vec<_> = TESTS.iter().filter(|(package, _)| *package == lane.package).collect();
+    let mut command = test(&of);
+    command.arg("--").args(&lane.filter);
+    let mut inside = daemon.inside(&command);
+    if let Some(program) = compose {
+        inside.env(COMPOSE, program);
+    }
+    let ran = run::kept(&mut inside, run::LIMIT);
+    let count = cargo::count_of(&ran);
+    let mut text = format!("-- {}: {:.0} s\n{}", lane.name, began.elapsed().as_secs_f64(), ran.text);
+    if count.failed > 0 {
+        text += &format!("the last lines of dockerd's log:\n{}\n", daemon.log_tail());
+    }
+    // In one piece, since others print too.
+    print!("{text}");
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_is_in_one_lane() {
+        let all: Vec<_> = TESTS.iter().collect();
+        let lanes = lanes(&all);
+        let runs = |lane: &Lane, name: &str| {
+            let mut words = lane.filter.iter();
+            let (mut only, mut skip) = (Vec::new(), Vec::new());
+            while let Some(word) = words.next() {
+                match word.as_str() {
+                    "--skip" => skip.extend(words.next()),
+                    _ => only.push(word),
+                }
+            }
+            (only.is_empty() || only.iter().any(|w| name.contains(w.as_str())))
+                && !skip.iter().any(|w| name.contains(w.as_str()))
+        };
+        for name in ["compose::x", "example::x", "moments::x", "hang::x", "lives::x", "new_one::x"] {
+            let of = |lane: &&Lane| lane.package == PROGRAM && runs(lane, name);
+            assert_eq!(lanes.iter().filter(of).count(), 1, "{name}");
+        }
+        assert_eq!(lanes.iter().filter(|lane| lane.package != PROGRAM).count(), TESTS.len() - 1);
+    }
+}
