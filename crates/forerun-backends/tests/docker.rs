@@ -12,6 +12,7 @@ use forerun_backends::docker;
 use forerun_backends::{Backend, DockerBackend, DockerSettings, Sink};
 use forerun_types::{Container, Launch, ServiceId, ServiceSpec, Span};
 use std::fs;
+use std::time::Duration;
 
 const IMAGE: &str = "forerun-test/fixture:1";
 /// The first process of a container gets no signal that it does not handle. This one hands on what it gets, and ends
@@ -35,10 +36,10 @@ impl World for Containers {
         engine().is_some()
     }
 
-    fn many(&self) -> usize {
-        // An engine starts one to three a second on two cores, however small the program: a hundred would take longer
-        // than a start may. The backend gives the engine two for each core at a time.
-        30
+    fn many_within(&self) -> Duration {
+        // An engine starts one to three a second on two cores, however small the program, and the backend gives it two
+        // for each core at a time.
+        Duration::from_secs(120)
     }
 
     fn short(&self) -> Span {

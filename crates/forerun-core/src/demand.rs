@@ -12,6 +12,9 @@ const FADE: u64 = 8;
 const RESUMES_PER_START: u64 = 20;
 /// Uses of generic instances that are told apart; counts are halved then, so that old habits fade.
 const CHOSEN_MAX: u32 = 64;
+/// What an instance is priced as that takes no memory of its site's, being on a machine of its own: to keep one up is
+/// not for nothing. The default of a service that says nothing.
+const ELSEWHERE_BYTES: u64 = 512_000_000;
 /// All of something, in millionths.
 const WHOLE_PPM: u32 = 1_000_000;
 
@@ -203,11 +206,15 @@ impl Demand {
         self.services.get(service.0 as usize)?.specialises.usual()
     }
 
-    /// Memory of one instance: what was seen, or what is reserved for it.
+    /// Memory of one instance, as it is priced: what was seen, or what is reserved for it.
     #[must_use]
     pub fn memory_bytes(&self, spec: &ServiceSpec) -> u64 {
+        let reserved = match spec.resources.memory_bytes {
+            0 => ELSEWHERE_BYTES,
+            bytes => bytes,
+        };
         let seen = self.seen_of(spec, |seen| seen.memory_bytes > 0);
-        seen.map_or(spec.resources.memory_bytes, |seen| seen.memory_bytes)
+        seen.map_or(reserved, |seen| seen.memory_bytes)
     }
 
     /// How long a request keeps an instance busy; zero while unknown.
@@ -247,6 +254,9 @@ mod tests {
         assert_eq!(demand.memory_bytes(&spec), 1_000_000_000);
         demand.used(spec.id, 5_000_000);
         assert_eq!(demand.memory_bytes(&spec), 5_000_000);
+        let mut elsewhere = ServiceSpec::named(ServiceId(3), "nas");
+        elsewhere.resources.memory_bytes = 0;
+        assert_eq!(demand.memory_bytes(&elsewhere), ELSEWHERE_BYTES);
     }
 
     #[test]

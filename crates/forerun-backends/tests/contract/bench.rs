@@ -18,9 +18,13 @@ pub(crate) trait World: Sync {
     fn available(&self) -> bool {
         true
     }
-    /// How many instances start at once: a hundred where nothing is slower than a process.
+    /// How many instances start at once: a hundred where an instance is no more than a process or a container.
     fn many(&self) -> usize {
         100
+    }
+    /// How long so many starts at once may take, and so many stops.
+    fn many_within(&self) -> Duration {
+        PATIENCE
     }
     /// Less than anybody waits for an instance, and enough for one to begin.
     fn short(&self) -> Span {
@@ -153,7 +157,12 @@ impl<'a> Bench<'a> {
 
     /// The next event of an instance but its usage, traffic and progress.
     pub(crate) fn next(&self, instance: InstanceId) -> Event {
-        let until = Instant::now() + PATIENCE;
+        self.next_within(instance, PATIENCE)
+    }
+
+    /// The same, with this much patience.
+    pub(crate) fn next_within(&self, instance: InstanceId, within: Duration) -> Event {
+        let until = Instant::now() + within;
         loop {
             let mut aside = self.aside.lock().unwrap();
             if let Some(at) = aside.iter().position(|event| instance_of(event) == Some(instance)) {

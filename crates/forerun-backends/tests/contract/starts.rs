@@ -178,18 +178,25 @@ pub(crate) fn chatty(world: &dyn World) {
 
 pub(crate) fn a_hundred_at_once(world: &dyn World) {
     let bench = Bench::new(world, "hundred");
-    let instances: Vec<_> =
-        (0..world.many()).map(|_| bench.start(bench.spec(&["--start-delay", "100"]))).collect();
+    let within = world.many_within();
+    let spec = ServiceSpec { start_timeout: within.into(), ..bench.spec(&["--start-delay", "100"]) };
+    let began = Instant::now();
+    let instances: Vec<_> = (0..world.many()).map(|_| bench.start(spec.clone())).collect();
     assert_eq!(bench.backend().running(), instances);
     let mut addresses = HashSet::new();
     for instance in &instances {
-        match bench.next(*instance) {
+        match bench.next_within(*instance, within) {
             Event::Ready { address, .. } => assert!(addresses.insert(address), "{address} twice"),
             other => panic!("{other:?} instead of Ready"),
         }
     }
-    bench.has_processes(world.many());
+    println!("{} were ready after {:?}", instances.len(), began.elapsed());
+    bench.has_processes(instances.len());
     bench.backend().shutdown(Span::from_secs(10));
-    instances.iter().for_each(|instance| bench.stopped(*instance));
+    for instance in &instances {
+        let event = bench.next_within(*instance, within);
+        assert!(matches!(event, Event::Stopped { .. }), "{event:?} instead of Stopped");
+    }
+    println!("and ended after {:?}", began.elapsed());
     bench.nothing_left();
 }

@@ -325,7 +325,13 @@ pub(crate) const READY: &[Key] = &[
 
 pub(crate) const RESOURCES: &[Key] = &[
     key("cpu", Shape::Cores, "0", "Cores."),
-    key("memory", Shape::Bytes, "512MB", "Bytes. An instance that uses more is ended."),
+    key(
+        "memory",
+        Shape::Bytes,
+        "512MB",
+        "Bytes. An instance that uses more is ended. 0 for the command backend: on a machine of its own, it takes none of \
+         the site's, and is priced as 512MB.",
+    ),
     key("network", Shape::BytesPerSecond, "0", "Bytes a second."),
     key("storage", Shape::Bytes, "0", "Bytes on disk."),
 ];

@@ -194,7 +194,13 @@ impl<'a> Reader<'a> {
 
     /// Bytes, and at least so many.
     pub(crate) fn bytes_at_least(&self, name: &str, least: u64) -> u64 {
+        self.bytes_from(name, least, false)
+    }
+
+    /// At least so many, or with `or_none` 0.
+    pub(crate) fn bytes_from(&self, name: &str, least: u64, or_none: bool) -> u64 {
         let read = |value: Scalar<'_>| match units::bytes(value)? {
+            0 if or_none => Ok(0),
             n if n < least => Err(format!("must be at least {}", binary(least))),
             n => Ok(n),
         };

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The least that an instance can count for: a plan that shares out memory cannot price what takes none.
+/// The least that an instance can count for: a plan that shares out memory cannot price what takes none. Only what shell
+/// lines start may be on a machine of its own, and take none of this one's.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 
 /// What the services of one file share.
@@ -68,7 +69,7 @@ pub(crate) fn described(reader: &Reader<'_>, name: &str, id: ServiceId, shared: 
         port,
         start_timeout: reader.duration_some("start_timeout"),
         drain_timeout: reader.duration("drain_timeout"),
-        resources: resources(reader, launch::site(reader, shared)),
+        resources: resources(reader, kind, launch::site(reader, shared)),
         concurrency: concurrency(reader, kind),
         min,
         max,
@@ -141,12 +142,12 @@ fn bounds(reader: &Reader<'_>, kind: Kind) -> (u32, u32, Option<u16>) {
     (min, max, port)
 }
 
-fn resources(reader: &Reader<'_>, site: Option<&SiteSpec>) -> Resources {
+fn resources(reader: &Reader<'_>, kind: Kind, site: Option<&SiteSpec>) -> Resources {
     let capacity = site.map(|site| site.capacity).unwrap_or_default();
     let inner = reader.table("resources", RESOURCES);
     let resources = Resources {
         cpu_milli: inner.cores_milli("cpu"),
-        memory_bytes: inner.bytes_at_least("memory", MEMORY_BYTES_MIN),
+        memory_bytes: inner.bytes_from("memory", MEMORY_BYTES_MIN, kind == Kind::Command),
         network_bytes_per_s: inner.bytes_per_second("network"),
         storage_bytes: inner.bytes("storage").unwrap_or_default(),
     };

@@ -175,6 +175,18 @@ fn what_bounds_a_service_is_read() {
 }
 
 #[test]
+fn only_what_is_elsewhere_takes_no_memory_here() {
+    let command =
+        "[service.nas]\nstart = \"a\"\nstop = \"b\"\nstate = \"c\"\naddress = \"nas:80\"\nroute = \"/\"\n";
+    for (memory, bytes) in [("0", 0), ("64MB", 64_000_000)] {
+        let text = format!("{command}resources = {{ memory = \"{memory}\" }}\n");
+        assert_eq!(spec(&text).resources.memory_bytes, bytes);
+    }
+    check(&format!("{command}resources = {{ memory = 5 }}\n"), &["resources.memory: must be at least 1MiB"]);
+    check(&format!("{WEB}resources = {{ memory = 0 }}\n"), &["resources.memory: must be at least 1MiB"]);
+}
+
+#[test]
 fn needs_are_read_and_must_be_there() {
     let two = |line: &str| {
         format!("{WEB}{line}\n[service.db]\nimage = \"pg\"\nroute = \"none\"\ngroup = \"data\"\n")
