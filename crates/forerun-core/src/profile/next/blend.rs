@@ -4,7 +4,7 @@
 //! has seen, by the expert and the longest orders that are known, by the expert and the user. Each steps along the
 //! gradient of the log of what happened's chance, w_k (p_k / p - 1).
 
-use super::evidence::{CHAIN_OWN, EXPERTS, Evidence, Items, TOTALS, VARIETIES};
+use super::evidence::{CANDIDATES, CHAIN_OWN, EXPERTS, Evidence, Items, TOTALS, VARIETIES};
 use super::fast::exp;
 use super::keys::{ALL_FIRST, ALL_ORDERS, OWN_ORDERS};
 use super::store::Store;
@@ -18,6 +18,16 @@ const ALL_DEPTHS: usize = ALL_ORDERS.len() + 1;
 /// No chance is taken to be smaller, so that one surprise does not overturn the weights.
 const CHANCE_LEAST: f32 = 1e-9;
 
+/// By candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Shares(pub(super) [f32; CANDIDATES]);
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self([0.0; CANDIDATES])
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Blend {
     by_trust: Vec<f32>,
@@ -27,7 +37,7 @@ pub(super) struct Blend {
     pub(super) weights: Vec<f32>,
     /// What each candidate is given, and what is left for all others.
     #[serde(skip)]
-    pub(super) shares: Vec<f32>,
+    pub(super) shares: Shares,
     #[serde(skip)]
     pub(super) rest: f32,
 }
@@ -48,7 +58,7 @@ impl Default for Blend {
             }
         }
         let by_depth = vec![0.0; EXPERTS * OWN_DEPTHS * ALL_DEPTHS];
-        Self { by_trust, by_depth, weights: Vec::new(), shares: Vec::new(), rest: 1.0 }
+        Self { by_trust, by_depth, weights: Vec::new(), shares: Shares::default(), rest: 1.0 }
     }
 }
 
@@ -73,16 +83,14 @@ impl Blend {
             *z = exp(*z - highest);
             sum += *z;
         }
-        self.shares.clear();
-        self.shares.resize(e.candidates.len(), 0.0);
+        let Shares(shares) = &mut self.shares;
+        shares.fill(0.0);
         for (w, weight) in e.witnesses.iter().zip(&mut self.weights) {
             *weight /= sum;
             let each = *weight / w.total;
-            for entry in &e.entries[w.from..w.to] {
-                self.shares[usize::from(entry.slot)] += each * entry.count;
-            }
+            e.entries.of(w).for_each(|(slot, count)| shares[slot] += each * count);
         }
-        self.rest = (1.0 - self.shares.iter().sum::<f32>()).max(1e-6);
+        self.rest = (1.0 - shares[..e.candidates.len()].iter().sum::<f32>()).max(1e-6);
     }
 
     /// What an item is given that is no candidate.
@@ -101,7 +109,7 @@ impl Blend {
         part: f32,
     ) {
         let p = match e.slot(item) {
-            Some(slot) => self.shares[usize::from(slot)],
+            Some(slot) => self.shares.0[usize::from(slot)],
             None => self.share_of(e, store, items, item),
         };
         let by_depth = &mut self.by_depth[depth(e)..][..EXPERTS];

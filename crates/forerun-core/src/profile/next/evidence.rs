@@ -1,15 +1,17 @@
 //! What speaks for what: the items that may come next, and how often each context has seen each of them.
 
-use super::fast::ln;
+use super::entries::Entries;
 use super::history::History;
 use super::keys::{ALL_FIRST, ALL_ORDERS, LOOKED_UP, OWN_ORDERS};
 use super::store::Store;
 use serde::{Deserialize, Serialize};
 
 /// Items that are weighed one by one; the others share what is left. More than these gain nothing.
-const CANDIDATES: usize = 64;
+pub(super) const CANDIDATES: usize = 64;
 /// The most frequent followers of each context that become candidates.
 const PER_CONTEXT: usize = 24;
+/// Followers of a context that are looked at.
+const HEARD: usize = 128;
 /// How much less a step further back weighs, in the three experts that look at the user's last steps only.
 const DECAYS: [f32; 3] = [0.5, 0.8, 0.95];
 /// Steps that weigh less are not looked at.
@@ -74,15 +76,6 @@ impl Items {
     }
 }
 
-/// How often one expert has seen one candidate.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Entry {
-    pub(super) slot: u16,
-    pub(super) count: f32,
-    /// What it adds in the second stage.
-    pub(super) lift: f32,
-}
-
 /// An expert that has something to say.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Witness {
@@ -96,17 +89,29 @@ pub(super) struct Witness {
     /// Candidate that followed last, and how often in a row; [`NOBODY`] if it is none.
     pub(super) last: u16,
     pub(super) streak: u16,
+    /// What a chain leaves to the next shorter order.
+    backed: f32,
     /// Where the store has it.
     at: usize,
 }
 
 pub(super) const NOBODY: u16 = u16::MAX;
 
+#[derive(Clone, Debug)]
+pub(super) struct Ages(pub(super) [(u32, u32); CANDIDATES]);
+
+impl Default for Ages {
+    fn default() -> Self {
+        Self([(u32::MAX, 0); CANDIDATES])
+    }
+}
+
 /// Everything that is known about one moment. Its buffers are used again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Evidence {
     pub(super) candidates: Vec<u32>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Entries,
+    /// By expert, rising.
     pub(super) witnesses: Vec<Witness>,
     /// The longest of the user's own and of everyone's orders that has been seen, plus one.
     pub(super) own_depth: usize,
@@ -119,15 +124,14 @@ pub(super) struct Evidence {
     /// By item: the number of its candidate, tagged with the moment.
     slot_of: Vec<u32>,
     moment: u32,
-    chain: Vec<f32>,
+    /// By candidate: steps since the user turned to it, and how often it did.
+    pub(super) ages: Ages,
 }
 
 impl Evidence {
     pub(super) fn gather(&mut self, store: &Store, items: &Items, keys: &[u64; LOOKED_UP], h: &History) {
         self.found.clear();
-        for (k, key) in keys.iter().enumerate().filter(|(_, key)| **key != 0) {
-            self.found.extend(store.find(*key).map(|at| (k, at)));
-        }
+        store.find_all(keys, &mut self.found);
         self.propose(store, items, h);
         self.others = self.candidates.len() < items.distinct as usize;
         self.entries.clear();
@@ -137,14 +141,12 @@ impl Evidence {
             let (k, at) = self.found[i];
             self.looked_up(store, k, at);
         }
-        if !h.is_empty() {
-            (0..DECAYS.len()).for_each(|j| self.decayed(j, h));
-        }
+        self.recalled(h);
         if items.total > 0 {
             let popular = |item: u32| items.counts[item as usize] as f32;
             self.every(POPULAR, items.total as f32, popular);
             self.every(UNIFORM, items.distinct as f32, |_| 1.0);
-            self.chains(store, items);
+            self.chains(items);
         }
     }
 
@@ -158,27 +160,20 @@ impl Evidence {
         self.slot_of.resize(items.counts.len(), 0);
         self.candidates.clear();
         h.recent().take(4).for_each(|item| self.candidate(item));
-        let orders_end = ALL_FIRST + ALL_ORDERS.len();
-        let longest_first = |range: std::ops::Range<usize>| move |k: &usize| range.contains(k);
         let found = std::mem::take(&mut self.found);
-        let pass = |this: &mut Self, wanted: &dyn Fn(&usize) -> bool, back: bool| {
-            let mut one = |k: usize, at: usize| {
-                if wanted(&k) {
-                    let (followers, _) = store.followers(at);
-                    followers.iter().take(PER_CONTEXT).for_each(|item| this.candidate(*item));
-                    this.candidate(store.slot(at).last);
-                }
-            };
-            if back {
-                found.iter().rev().for_each(|(k, at)| one(*k, *at));
-            } else {
-                found.iter().for_each(|(k, at)| one(*k, *at));
+        let split = |k: usize| found.partition_point(|(kind, _)| *kind < k);
+        let (own, all, orders) = (split(1), split(ALL_FIRST), split(ALL_FIRST + ALL_ORDERS.len()));
+        let after_popular = split(ALL_FIRST + 1);
+        let narrow = found[own..all].iter().rev().chain(found[after_popular..orders].iter().rev());
+        let wide = found[..own].iter().chain(&found[all..after_popular]);
+        for (_, at) in narrow.chain(&found[orders..]).chain(wide) {
+            if self.candidates.len() == CANDIDATES {
+                break;
             }
-        };
-        pass(self, &longest_first(1..ALL_FIRST), true);
-        pass(self, &longest_first(ALL_FIRST + 1..orders_end), true);
-        pass(self, &longest_first(orders_end..LOOKED_UP), false);
-        pass(self, &|k| *k == 0 || *k == ALL_FIRST, false);
+            let (followers, _) = store.followers(*at);
+            followers.iter().take(PER_CONTEXT).for_each(|item| self.candidate(*item));
+            self.candidate(store.slot(*at).last);
+        }
         self.found = found;
         h.recent().skip(4).take(8).for_each(|item| self.candidate(item));
     }
@@ -206,12 +201,12 @@ impl Evidence {
 
     fn looked_up(&mut self, store: &Store, k: usize, at: usize) {
         let from = self.entries.len();
-        let (items, counts) = store.followers(at);
-        for (item, count) in items.iter().zip(counts) {
-            if let Some(slot) = self.slot(*item) {
-                self.entries.push(Entry { slot, count: f32::from(*count), lift: 0.0 });
-            }
-        }
+        let (items, counts) = heard(store, at);
+        let tag = self.moment << 8;
+        self.entries.extend(items.len(), |i| {
+            let slot = self.slot_of.get(items[i] as usize).copied().unwrap_or(0);
+            (slot as u8, f32::from(counts[i]), slot & !255 == tag)
+        });
         let slot = store.slot(at);
         let trust = trust(slot.total(), slot.distinct());
         if k < OWN_ORDERS.len() {
@@ -223,29 +218,64 @@ impl Evidence {
             self.after_last = trust;
         }
         let last = self.slot(slot.last).unwrap_or(NOBODY);
-        let (total, to) = (slot.total() as f32, self.entries.len());
-        self.witnesses.push(Witness { expert: k, from, to, total, trust, last, streak: slot.streak, at });
+        let to = self.entries.len();
+        let total: u32 = match slot.distinct() > HEARD {
+            true => counts.iter().map(|c| u32::from(*c)).sum(),
+            false => slot.total(),
+        };
+        let total = total as f32;
+        let backed = DISCOUNT * items.len() as f32 / total;
+        self.witnesses.push(Witness {
+            expert: k,
+            from,
+            to,
+            total,
+            trust,
+            last,
+            streak: slot.streak,
+            backed,
+            at,
+        });
     }
 
     /// The user's last steps, the last of all weighing most.
-    fn decayed(&mut self, j: usize, h: &History) {
-        let from = self.entries.len();
-        let (mut weight, mut sum) = (1.0f32, 0.0f32);
-        for item in h.recent() {
+    fn recalled(&mut self, h: &History) {
+        self.ages = Ages::default();
+        let mut order = [0u8; CANDIDATES];
+        let mut distinct = 0;
+        let mut weights = [1.0f32; DECAYS.len()];
+        let mut sums = [0.0f32; DECAYS.len()];
+        let mut counts = [[0.0f32; CANDIDATES]; DECAYS.len()];
+        for (age, item) in h.recent().enumerate() {
             if let Some(slot) = self.slot(item) {
-                sum += weight;
-                match self.entries[from..].iter_mut().find(|e| e.slot == slot) {
-                    Some(entry) => entry.count += weight,
-                    None => self.entries.push(Entry { slot, count: weight, lift: 0.0 }),
+                let slot = usize::from(slot) % CANDIDATES;
+                let (first, times) = &mut self.ages.0[slot];
+                if *times == 0 {
+                    *first = age as u32;
+                    order[distinct] = slot as u8;
+                    distinct += 1;
+                }
+                *times += 1;
+                for j in 0..DECAYS.len() {
+                    counts[j][slot] += weights[j];
+                    sums[j] += weights[j];
                 }
             }
-            weight *= DECAYS[j];
-            if weight < DECAYED_LEAST {
-                break;
+            for (weight, decay) in weights.iter_mut().zip(DECAYS) {
+                *weight = if *weight * decay < DECAYED_LEAST { 0.0 } else { *weight * decay };
             }
         }
-        if sum > 0.0 {
-            self.witness(DECAY_FIRST + j, from, sum, trust(h.len() as u32, h.len().min(2)));
+        for j in 0..DECAYS.len() {
+            let from = self.entries.len();
+            for slot in &order[..distinct] {
+                let slot = usize::from(*slot) % CANDIDATES;
+                if counts[j][slot] > 0.0 {
+                    self.entries.push(slot, counts[j][slot]);
+                }
+            }
+            if sums[j] > 0.0 {
+                self.witness(DECAY_FIRST + j, from, sums[j], trust(h.len() as u32, h.len().min(2)));
+            }
         }
     }
 
@@ -253,38 +283,36 @@ impl Evidence {
     fn every(&mut self, expert: usize, total: f32, count: impl Fn(u32) -> f32) {
         let from = self.entries.len();
         for (slot, item) in self.candidates.iter().enumerate() {
-            self.entries.push(Entry { slot: slot as u16, count: count(*item), lift: 0.0 });
+            self.entries.push(slot, count(*item));
         }
         self.witness(expert, from, total, 0);
     }
 
     /// Each order's discounted counts, backed by the next shorter's: everyone's orders, and the user's own on top.
-    fn chains(&mut self, store: &Store, items: &Items) {
-        let mut chain = std::mem::take(&mut self.chain);
-        chain.clear();
-        chain.extend(self.candidates.iter().map(|item| items.share(*item)));
+    fn chains(&mut self, items: &Items) {
+        let mut chain = [0.0f32; CANDIDATES];
+        for (p, item) in chain.iter_mut().zip(&self.candidates) {
+            *p = items.share(*item);
+        }
         for (own, expert, depth) in [(false, CHAIN_ALL, self.all_depth), (true, CHAIN_OWN, self.own_depth)] {
-            for witness in self.witnesses.iter().filter(|w| links(w.expert, own)) {
-                let slot = store.slot(witness.at);
-                let backed = DISCOUNT * slot.distinct() as f32 / witness.total;
-                chain.iter_mut().for_each(|p| *p *= backed);
-                for entry in &self.entries[witness.from..witness.to] {
-                    chain[usize::from(entry.slot)] += (entry.count - DISCOUNT) / witness.total;
-                }
+            for w in self.witnesses.iter().filter(|w| links(w.expert, own)) {
+                let each = 1.0 / w.total;
+                chain.iter_mut().for_each(|p| *p *= w.backed);
+                self.entries.of(w).for_each(|(slot, count)| chain[slot] += (count - DISCOUNT) * each);
             }
             let from = self.entries.len();
-            let said = chain.iter().enumerate();
-            self.entries.extend(said.map(|(slot, p)| Entry { slot: slot as u16, count: *p, lift: 0.0 }));
+            for (slot, p) in chain.iter().enumerate().take(self.candidates.len()) {
+                self.entries.push(slot, *p);
+            }
             self.witness(expert, from, 1.0, depth.min(TOTALS - 1) * VARIETIES);
         }
-        self.chain = chain;
     }
 
     fn chain_of(&self, store: &Store, items: &Items, item: u32, own: bool) -> f32 {
         let mut p = items.share(item);
         let own_links = self.witnesses.iter().filter(|w| own && links(w.expert, true));
         for witness in self.witnesses.iter().filter(|w| links(w.expert, false)).chain(own_links) {
-            p *= DISCOUNT * store.slot(witness.at).distinct() as f32 / witness.total;
+            p *= witness.backed;
             let count = held(store, witness.at, item);
             if count > 0.0 {
                 p += (count - DISCOUNT) / witness.total;
@@ -296,8 +324,7 @@ impl Evidence {
     /// What an expert gives to an item, candidate or not.
     pub(super) fn share(&self, store: &Store, items: &Items, w: &Witness, item: u32) -> f32 {
         if let Some(slot) = self.slot(item) {
-            let found = self.entries[w.from..w.to].iter().find(|e| e.slot == slot);
-            return found.map_or(0.0, |e| e.count) / w.total;
+            return self.entries.count(w, usize::from(slot)) / w.total;
         }
         let count = match w.expert {
             POPULAR => items.counts[item as usize] as f32,
@@ -309,14 +336,15 @@ impl Evidence {
         count / w.total
     }
 
+    /// Those that speak in the second stage: they stand first.
+    pub(super) fn lifting(&self) -> &[Witness] {
+        &self.witnesses[..self.witnesses.partition_point(|w| w.expert < POPULAR)]
+    }
+
     /// Sets what each count adds in the second stage: how far it is above what the first stage gives.
-    pub(super) fn lift(&mut self, first: &[f32], prior: f32) {
-        for w in self.witnesses.iter().filter(|w| w.expert < POPULAR) {
-            let expected = prior * w.total.max(1.0);
-            for entry in &mut self.entries[w.from..w.to] {
-                entry.lift = ln(1.0 + entry.count / (expected * first[usize::from(entry.slot)] + prior));
-            }
-        }
+    pub(super) fn lift(&mut self, first: &[f32; CANDIDATES], prior: f32) {
+        let count = self.lifting().len();
+        self.entries.lift(&self.witnesses[..count], first, prior);
     }
 }
 
@@ -325,8 +353,16 @@ fn links(expert: usize, own: bool) -> bool {
     if own { expert < ALL_FIRST } else { (ALL_FIRST..ALL_FIRST + ALL_ORDERS.len()).contains(&expert) }
 }
 
-fn held(store: &Store, at: usize, item: u32) -> f32 {
+/// What a context may say: its most frequent followers.
+#[inline]
+fn heard(store: &Store, at: usize) -> (&[u32], &[u16]) {
     let (items, counts) = store.followers(at);
+    let len = items.len().min(HEARD);
+    (&items[..len], &counts[..len])
+}
+
+fn held(store: &Store, at: usize, item: u32) -> f32 {
+    let (items, counts) = heard(store, at);
     items.iter().position(|i| *i == item).map_or(0.0, |i| f32::from(counts[i]))
 }
 

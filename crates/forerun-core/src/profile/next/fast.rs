@@ -1,19 +1,42 @@
 //! Logarithm and exponential of single precision by plain arithmetic: the same bits in every build, and quick enough
 //! for the innermost loops.
 
-/// The natural logarithm of a positive, finite, normal number; off by less than 2e-6 of its size or 1e-6.
+/// The natural logarithm of a positive, finite, normal number; off by less than 2e-6 of its size or 1e-6. The polynomial
+/// is that of the Cephes library's `logf` (S. L. Moshier, 1992).
 #[inline]
 pub(super) fn ln(x: f32) -> f32 {
     let bits = x.max(f32::MIN_POSITIVE).to_bits();
     // The mantissa in [sqrt 1/2, sqrt 2), so that the series runs around 1.
     let shifted = bits.wrapping_sub(0x3f35_04f3);
-    let exponent = (shifted as i32) >> 23;
-    let mantissa = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(0x3f35_04f3));
-    // ln m = 2 artanh((m - 1) / (m + 1)).
-    let s = (mantissa - 1.0) / (mantissa + 1.0);
-    let s2 = s * s;
-    let series = s * (2.0 + s2 * (0.666_666_7 + s2 * (0.4 + s2 * 0.285_714_3)));
-    exponent as f32 * core::f32::consts::LN_2 + series
+    let exponent = ((shifted as i32) >> 23) as f32;
+    let x = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(0x3f35_04f3)) - 1.0;
+    let mut series = 7.037_683_6e-2;
+    for term in LN_TERMS {
+        series = series * x + term;
+    }
+    let square = x * x;
+    x + (square * x * series - 0.5 * square) + exponent * core::f32::consts::LN_2
+}
+
+const LN_TERMS: [f32; 8] = [
+    -1.151_461e-1,
+    1.167_7e-1,
+    -1.242_014_1e-1,
+    1.424_932_3e-1,
+    -1.666_805_8e-1,
+    2.000_071_5e-1,
+    -2.499_999_4e-1,
+    3.333_333_1e-1,
+];
+
+/// [`ln`] of each.
+pub(super) fn ln_all(all: &mut [f32]) {
+    all.iter_mut().for_each(|x| *x = ln(*x));
+}
+
+/// [`exp`] of each.
+pub(super) fn exp_all(all: &mut [f32]) {
+    all.iter_mut().for_each(|x| *x = exp(*x));
 }
 
 /// e to the power of x, clamped to what a single can hold.

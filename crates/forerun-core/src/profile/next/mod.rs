@@ -6,6 +6,7 @@
 //! of prediction by partial matching and of PAQ's context mixing, over items instead of bits.
 
 mod blend;
+mod entries;
 mod evidence;
 mod fast;
 mod history;
@@ -102,7 +103,7 @@ impl Predictor {
         let keys = keys(&asked, &known.history);
         self.evidence.gather(&self.store, &self.items, &keys, &known.history);
         self.blend.blend(&self.evidence, &known.weights);
-        self.rescore.score(&mut self.evidence, &known.history, &self.blend.shares, self.blend.rest);
+        self.rescore.score(&mut self.evidence, &known.history, &self.blend.shares.0, self.blend.rest);
         self.novelty.estimate(&self.evidence, &self.items, &known.history, known.firsts);
         self.asked = Some((keys, asked));
     }
@@ -181,7 +182,7 @@ impl Predictor {
         let keys = keys(&asked, history);
         self.evidence.gather(&self.store, &self.items, &keys, history);
         self.blend.blend(&self.evidence, &[]);
-        self.rescore.score(&mut self.evidence, history, &self.blend.shares, self.blend.rest);
+        self.rescore.score(&mut self.evidence, history, &self.blend.shares.0, self.blend.rest);
         self.novelty.estimate(&self.evidence, &self.items, history, 0);
         self.asked = Some((keys, asked));
     }

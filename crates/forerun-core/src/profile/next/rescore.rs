@@ -5,8 +5,8 @@
 //! itself, and the pair of the last item and this one, hashed. Stepped on the log loss by Adagrad (Duchi, Hazan &
 //! Singer, *Adaptive subgradient methods*, JMLR 12, 2011).
 
-use super::evidence::{Evidence, NOBODY, POPULAR};
-use super::fast::{exp, ln};
+use super::evidence::{CANDIDATES, Evidence, NOBODY, POPULAR};
+use super::fast::{exp_all, ln_all};
 use super::history::History;
 use super::keys::LOOKED_UP;
 use crate::profile::table::spread;
@@ -72,23 +72,22 @@ impl Weight {
 }
 
 impl Rescore {
-    pub(super) fn score(&mut self, e: &mut Evidence, h: &History, shares: &[f32], rest: f32) {
+    pub(super) fn score(&mut self, e: &mut Evidence, h: &History, shares: &[f32; CANDIDATES], rest: f32) {
         e.lift(shares, LIFT_PRIOR);
         self.flag(e, h);
         let Self { weights, chances, logs, flags, .. } = self;
         logs.clear();
-        logs.extend(shares.iter().map(|p| ln(*p)));
-        logs.push(ln(rest));
+        logs.extend_from_slice(&shares[..e.candidates.len()]);
+        logs.push(rest);
+        ln_all(logs);
         chances.clear();
         for (log, flags) in logs.iter().zip(flags.iter()) {
             let flagged: f32 = flags.iter().map(|f| weights[*f as usize].value).sum();
             chances.push(weights[0].value * log + flagged);
         }
-        for w in e.witnesses.iter().filter(|w| w.expert < POPULAR) {
+        for w in e.lifting() {
             let weight = weights[lift_of(w.expert, w.total)].value;
-            for entry in &e.entries[w.from..w.to] {
-                chances[usize::from(entry.slot)] += weight * entry.lift;
-            }
+            e.entries.lifts(w).for_each(|(slot, lift)| chances[slot] += weight * lift);
             if w.last != NOBODY {
                 chances[usize::from(w.last)] += weights[last_of(w.expert, w.streak)].value;
             }
@@ -96,28 +95,18 @@ impl Rescore {
         let rest = weights[0].value * logs[logs.len() - 1] + weights[REST + e.own_depth].value;
         chances.push(if e.others { rest } else { NONE });
         let highest = chances.iter().fold(f32::MIN, |m, z| m.max(*z));
-        let mut sum = 0.0;
-        for z in chances.iter_mut() {
-            *z = exp(*z - highest);
-            sum += *z;
-        }
-        chances.iter_mut().for_each(|z| *z /= sum);
+        chances.iter_mut().for_each(|z| *z -= highest);
+        exp_all(chances);
+        let each = 1.0 / chances.iter().sum::<f32>();
+        chances.iter_mut().for_each(|z| *z *= each);
     }
 
     /// Which weights apply to each candidate.
     fn flag(&mut self, e: &Evidence, h: &History) {
-        let mut ages = [(u32::MAX, 0u32); 256];
-        for (age, item) in h.recent().enumerate() {
-            if let Some(slot) = e.slot(item) {
-                let (first, times) = &mut ages[usize::from(slot)];
-                *first = (*first).min(age as u32);
-                *times += 1;
-            }
-        }
         let depth = e.own_depth.min(3) as u32;
         let last = if !h.is_empty() { u64::from(h.back(0)) } else { u64::MAX };
         self.flags.clear();
-        for (item, (first, times)) in e.candidates.iter().zip(ages) {
+        for (item, (first, times)) in e.candidates.iter().zip(e.ages.0) {
             let item = u64::from(*item);
             let near = recency(first);
             let flags = FLAGS as u32;
@@ -150,10 +139,9 @@ impl Rescore {
                 flags.iter().for_each(|f| weights[*f as usize].step(*error));
             }
         }
-        for w in e.witnesses.iter().filter(|w| w.expert < POPULAR) {
-            let entries = &e.entries[w.from..w.to];
+        for w in e.lifting() {
             weights[lift_of(w.expert, w.total)]
-                .step(entries.iter().map(|entry| errors[usize::from(entry.slot)] * entry.lift).sum());
+                .step(e.entries.lifts(w).map(|(slot, lift)| errors[slot] * lift).sum());
             if w.last != NOBODY {
                 weights[last_of(w.expert, w.streak)].step(errors[usize::from(w.last)]);
             }

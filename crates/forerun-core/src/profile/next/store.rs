@@ -114,6 +114,19 @@ impl Store {
         self.slots[home..home + WINDOW].iter().position(|s| s.key == key).map(|at| home + at)
     }
 
+    /// The places of those contexts that are there, with their numbers. All are reached for at once: the memory is
+    /// slow, and they do not depend on one another.
+    pub(super) fn find_all<const N: usize>(&self, keys: &[u64; N], out: &mut Vec<(usize, usize)>) {
+        let touched = keys.map(|key| self.slots[self.home(key)].key);
+        for (k, (key, first)) in keys.iter().zip(touched).enumerate().filter(|(_, (key, _))| **key != 0) {
+            if first == *key {
+                out.push((k, self.home(*key)));
+            } else {
+                out.extend(self.find(*key).map(|at| (k, at)));
+            }
+        }
+    }
+
     #[inline]
     pub(super) fn slot(&self, at: usize) -> &Slot {
         &self.slots[at]
