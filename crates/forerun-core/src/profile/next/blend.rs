@@ -10,7 +10,7 @@ use super::keys::{ALL_FIRST, ALL_ORDERS, OWN_ORDERS};
 use super::store::Store;
 use serde::{Deserialize, Serialize};
 
-const RATE_TRUST: f32 = 0.07;
+const RATE_TRUST: f32 = 0.1;
 const RATE_DEPTH: f32 = 0.02;
 const RATE_USER: f32 = 0.02;
 const OWN_DEPTHS: usize = OWN_ORDERS.len() + 1;

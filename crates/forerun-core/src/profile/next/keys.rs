@@ -7,8 +7,9 @@ use super::store::join;
 pub(super) const OWN_ORDERS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 8, 11, 16];
 /// Everyone's.
 pub(super) const ALL_ORDERS: [usize; 6] = [0, 1, 2, 3, 4, 5];
-/// Single steps further back: everyone's.
-const LAGS: [usize; 5] = [2, 3, 4, 5, 6];
+/// Single steps, the last and further back: everyone's. All count into the same contexts, so that an item's followers
+/// are what came within so many steps after it; how far each step is to be trusted is learned apart.
+const LAGS: [usize; 7] = [1, 2, 3, 4, 5, 6, 7];
 
 /// Contexts that are looked up.
 pub(super) const LOOKED_UP: usize = OTHERS_FIRST + 16;
@@ -60,7 +61,7 @@ pub(super) fn name(k: usize) -> String {
     match k {
         k if k < ALL_FIRST => format!("user's order {}", OWN_ORDERS[k]),
         k if k < LAG_FIRST => format!("everyone's order {}", ALL_ORDERS[k - ALL_FIRST]),
-        k if k < OTHERS_FIRST => format!("{} steps back", LAGS[k - LAG_FIRST]),
+        k if k < OTHERS_FIRST => format!("what came soon after the step {} back", LAGS[k - LAG_FIRST]),
         k => OTHERS.get(k - OTHERS_FIRST).copied().unwrap_or_default().to_owned(),
     }
 }
@@ -90,7 +91,7 @@ pub(super) fn keys(asked: &Asked, h: &History) -> [u64; LOOKED_UP] {
     }
     for (k, lag) in LAGS.into_iter().enumerate() {
         if lag <= h.len() {
-            keys[LAG_FIRST + k] = join(u64::from(h.back(lag - 1)), 0x1a00 + lag as u64);
+            keys[LAG_FIRST + k] = join(u64::from(h.back(lag - 1)), 0x1a00);
         }
     }
     others(asked, h, own, &mut keys[OTHERS_FIRST..]);

@@ -32,7 +32,7 @@ pub use when::{QUANTILES, When};
 const STORE_SHARE: f64 = 0.7;
 const USERS_SHARE: f64 = 0.25;
 /// A user's contexts halve their counts at this total, so that habits change; everyone's hardly fade.
-const OWN_FADE: u32 = 255;
+const OWN_FADE: u32 = 1_000;
 const ALL_FADE: u32 = 60_000;
 /// Steps after which a user has weights of their own.
 const OWN_WEIGHTS_FROM: u32 = 16;

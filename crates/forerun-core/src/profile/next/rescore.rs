@@ -1,11 +1,11 @@
 //! The second stage: the candidates once more, by a log-linear model over what speaks for each.
 //!
-//! Its features: the log of the first stage's share; how far above it each expert's count is; whether an item is what
+//! Its features: the log of the first stage's share; how far above it each expert's count is, and each chain's; whether an item is what
 //! followed last; how long ago and how often the user turned to it ("not that again, it was just asked for"); the item
 //! itself, and the pair of the last item and this one, hashed. Stepped on the log loss by Adagrad (Duchi, Hazan &
 //! Singer, *Adaptive subgradient methods*, JMLR 12, 2011).
 
-use super::evidence::{CANDIDATES, Evidence, NOBODY, POPULAR};
+use super::evidence::{CANDIDATES, CHAIN_ALL, Evidence, NOBODY, POPULAR, TOTALS, VARIETIES};
 use super::fast::{exp_all, ln_all};
 use super::history::History;
 use super::keys::LOOKED_UP;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 const RATE: f32 = 0.06;
 /// Sum of squared gradients that every weight begins with: its first steps are no leaps.
-const GRADIENT_PRIOR: f32 = 0.02;
+const GRADIENT_PRIOR: f32 = 0.5;
 /// What a count is measured against, in counts.
 const LIFT_PRIOR: f32 = 0.1;
 /// Candidates whose chance was off by less teach their own features nothing.
@@ -22,6 +22,7 @@ const ERROR_LEAST: f32 = 1e-4;
 
 /// Where the weights of each kind of feature begin.
 const REST: usize = 1;
+const CHAINS: usize = 16;
 const LIFTS: usize = 64;
 const LASTS: usize = 256;
 const FLAGS: usize = 512;
@@ -29,10 +30,13 @@ const HASHED: usize = 4_096;
 /// Weights of each hashed kind.
 const HASHES: usize = 1 << 14;
 const WEIGHTS: usize = HASHED + 3 * HASHES;
+/// What is left to all others is taken to be at least this.
+const REST_LEAST: f32 = 1e-6;
 /// The logit of what cannot be.
 const NONE: f32 = -1e9;
 const FLAGS_EACH: usize = 8;
 
+const _: () = assert!(REST + super::keys::OWN_ORDERS.len() < CHAINS && CHAINS + 2 * TOTALS <= LIFTS);
 const _: () = assert!(LIFTS + 2 * POPULAR <= LASTS && LASTS + 4 * LOOKED_UP <= FLAGS);
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +53,12 @@ pub(super) struct Rescore {
     pub(super) chances: Vec<f32>,
     #[serde(skip)]
     logs: Vec<f32>,
+    /// How far each chain is above the first stage: candidates, then all others; nothing if it has no word.
+    #[serde(skip)]
+    chains: [Vec<f32>; 2],
+    /// The weight of each.
+    #[serde(skip)]
+    chained: [usize; 2],
     #[serde(skip)]
     flags: Vec<[u32; FLAGS_EACH]>,
     #[serde(skip)]
@@ -59,7 +69,15 @@ impl Default for Rescore {
     fn default() -> Self {
         let mut weights = vec![Weight { value: 0.0, gradients: GRADIENT_PRIOR }; WEIGHTS];
         weights[0].value = 1.0;
-        Self { weights, chances: Vec::new(), logs: Vec::new(), flags: Vec::new(), errors: Vec::new() }
+        Self {
+            weights,
+            chances: Vec::new(),
+            logs: Vec::new(),
+            chains: Default::default(),
+            chained: [CHAINS; 2],
+            flags: Vec::new(),
+            errors: Vec::new(),
+        }
     }
 }
 
@@ -75,11 +93,12 @@ impl Rescore {
     pub(super) fn score(&mut self, e: &mut Evidence, h: &History, shares: &[f32; CANDIDATES], rest: f32) {
         e.lift(shares, LIFT_PRIOR);
         self.flag(e, h);
-        let Self { weights, chances, logs, flags, .. } = self;
-        logs.clear();
-        logs.extend_from_slice(&shares[..e.candidates.len()]);
-        logs.push(rest);
-        ln_all(logs);
+        self.logs.clear();
+        self.logs.extend_from_slice(&shares[..e.candidates.len()]);
+        self.logs.push(rest);
+        ln_all(&mut self.logs);
+        self.chain(e);
+        let Self { weights, chances, logs, chains, chained, flags, .. } = self;
         chances.clear();
         for (log, flags) in logs.iter().zip(flags.iter()) {
             let flagged: f32 = flags.iter().map(|f| weights[*f as usize].value).sum();
@@ -93,12 +112,32 @@ impl Rescore {
             }
         }
         let rest = weights[0].value * logs[logs.len() - 1] + weights[REST + e.own_depth].value;
-        chances.push(if e.others { rest } else { NONE });
+        chances.push(rest);
+        for (chain, at) in chains.iter().zip(chained) {
+            let weight = weights[*at].value;
+            chances.iter_mut().zip(chain).for_each(|(z, above)| *z += weight * above);
+        }
+        if !e.others {
+            chances[e.candidates.len()] = NONE;
+        }
         let highest = chances.iter().fold(f32::MIN, |m, z| m.max(*z));
         chances.iter_mut().for_each(|z| *z -= highest);
         exp_all(chances);
         let each = 1.0 / chances.iter().sum::<f32>();
         chances.iter_mut().for_each(|z| *z *= each);
+    }
+
+    /// How far each chain is above the first stage.
+    fn chain(&mut self, e: &Evidence) {
+        for (j, chain) in self.chains.iter_mut().enumerate() {
+            chain.clear();
+            let Some(w) = e.witnesses.iter().rfind(|w| w.expert == CHAIN_ALL + j) else { continue };
+            self.chained[j] = CHAINS + TOTALS * j + w.trust / VARIETIES;
+            chain.extend(e.entries.of(w).map(|(_, share)| share));
+            chain.push((1.0 - chain.iter().sum::<f32>()).max(REST_LEAST));
+            ln_all(chain);
+            chain.iter_mut().zip(&self.logs).for_each(|(above, log)| *above -= log);
+        }
     }
 
     /// Which weights apply to each candidate.
@@ -125,7 +164,7 @@ impl Rescore {
 
     /// Learns what happened: one thing, or several of equal weight.
     pub(super) fn learn(&mut self, e: &Evidence, happened: &[u32]) {
-        let Self { weights, chances, logs, flags, errors } = self;
+        let Self { weights, chances, logs, chains, chained, flags, errors } = self;
         let others = chances.len() - 1;
         errors.clear();
         errors.extend(chances.iter().map(|p| -p));
@@ -134,6 +173,9 @@ impl Rescore {
         }
         weights[0].step(errors.iter().zip(logs.iter()).map(|(error, log)| error * log).sum());
         weights[REST + e.own_depth].step(errors[others]);
+        for (chain, at) in chains.iter().zip(chained).filter(|(chain, _)| !chain.is_empty()) {
+            weights[*at].step(errors.iter().zip(chain).map(|(error, above)| error * above).sum());
+        }
         for (error, flags) in errors.iter().zip(flags.iter()) {
             if error.abs() > ERROR_LEAST {
                 flags.iter().for_each(|f| weights[*f as usize].step(*error));
