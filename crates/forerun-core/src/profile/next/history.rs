@@ -2,6 +2,7 @@
 
 use crate::profile::table::spread;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 
 /// Steps that are remembered.
 const STEPS: usize = 48;
@@ -55,6 +56,34 @@ impl History {
         }
         self.steps.push(item);
         self.seen = self.seen.saturating_add(1);
+    }
+
+    /// One history of two that were kept apart: the later one's steps stand last, and what is told of the last step is
+    /// the later one's.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        let (older, newer) = if self.order(other).is_le() { (self, other) } else { (other, self) };
+        if older.is_empty() {
+            return newer.clone();
+        }
+        let mut merged = newer.clone();
+        merged.steps = older.steps.iter().chain(&newer.steps).copied().collect();
+        merged.steps.drain(..merged.steps.len().saturating_sub(STEPS));
+        merged.first = older.first;
+        merged.seen = older.seen.saturating_add(newer.seen);
+        let mut distinct = merged.steps.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        merged.set = distinct.iter().fold(0, |sum, item| sum.wrapping_add(spread(u64::from(*item))));
+        merged
+    }
+
+    /// Orders histories by when they end; what is equal in this is alike in all that a merge looks at.
+    fn order(&self, other: &Self) -> Ordering {
+        let ends = self.last_s.cmp(&other.last_s).then(self.seen.cmp(&other.seen));
+        let steps = self.steps.cmp(&other.steps).then(self.first.cmp(&other.first));
+        let gaps = self.gap_s.cmp(&other.gap_s).then(self.gap_before_s.cmp(&other.gap_before_s));
+        ends.then(steps).then(self.run.cmp(&other.run)).then(gaps)
     }
 
     /// Steps that are remembered.

@@ -9,9 +9,11 @@ mod blend;
 mod entries;
 mod evidence;
 mod fast;
+mod foresight;
 mod history;
 mod keys;
 mod novelty;
+mod profile;
 mod rescore;
 mod store;
 mod when;
@@ -19,10 +21,12 @@ mod when;
 use super::table::{Table, Worth};
 use blend::Blend;
 use evidence::{EXPERTS, Evidence, Items};
+pub use foresight::{Foresight, Outlook};
 pub use history::History;
 pub use keys::Asked;
 use keys::{LOOKED_UP, is_own, keys};
 use novelty::Novelty;
+pub use profile::{Contexts, Profile};
 use rescore::Rescore;
 use serde::{Deserialize, Serialize};
 use store::Store;
@@ -112,6 +116,12 @@ impl Predictor {
     #[must_use]
     pub fn chance_of_new(&self) -> f64 {
         f64::from(self.novelty.chance)
+    }
+
+    /// Whether anybody has ever turned to an item.
+    #[must_use]
+    pub fn has_seen(&self, item: u32) -> bool {
+        self.items.seen(item)
     }
 
     /// The likeliest items, the likeliest first; of equals the lowest number.
@@ -225,6 +235,33 @@ impl Predictor {
         self.users.remove(user);
         self.store.forget(user);
         self.asked = None;
+    }
+
+    /// What is a user's own, to be taken to another site that gives the same numbers to users and items.
+    #[must_use]
+    pub fn profile(&self, user: u64) -> Profile {
+        let nobody = User::default();
+        let known = self.users.get(user).unwrap_or(&nobody);
+        Profile {
+            history: known.history.clone(),
+            weights: known.weights.clone(),
+            firsts: known.firsts,
+            contexts: self.store.owned(user),
+        }
+    }
+
+    /// Takes in a user's profile, instead of what was known here. What the memory has no room for is let go, the rarest
+    /// first.
+    pub fn adopt(&mut self, user: u64, profile: &Profile) {
+        self.asked = None;
+        self.store.replace(user, &profile.contexts);
+        let used = self.steps;
+        let known = self.users.entry(user);
+        known.history = profile.history.clone();
+        known.weights = profile.weights.clone();
+        known.weights.resize(if profile.weights.is_empty() { 0 } else { EXPERTS }, 0.0);
+        known.firsts = profile.firsts;
+        known.used = used;
     }
 
     /// What each expert that has a word weighs in the first stage, at what was asked last.

@@ -1,6 +1,7 @@
 //! What has followed each context: a hash table within a bound on memory, a cache line for each context, and blocks
 //! beside it for those that many things follow.
 
+use super::profile::{Context, Contexts};
 use crate::profile::table::spread;
 use serde::{Deserialize, Serialize};
 
@@ -290,6 +291,43 @@ impl Store {
             let home = self.home(slot.key);
             if let Some(at) = (home..home + WINDOW).find(|at| self.slots[*at].key == 0) {
                 self.slots[at] = slot;
+            }
+        }
+    }
+
+    /// What is one owner's.
+    pub(super) fn owned(&self, owner: u64) -> Contexts {
+        let mut out = Contexts::default();
+        for at in
+            (0..self.slots.len()).filter(|at| self.slots[*at].key != 0 && self.slots[*at].owner == owner)
+        {
+            let slot = &self.slots[at];
+            let (items, counts) = self.followers(at);
+            let followers = items.iter().copied().zip(counts.iter().copied()).collect();
+            out.insert(slot.key, Context { last: slot.last, streak: slot.streak, followers });
+        }
+        out
+    }
+
+    /// Puts contexts in the place of all that is one owner's. Of followers that have no room the rarest are let go.
+    pub(super) fn replace(&mut self, owner: u64, contexts: &Contexts) {
+        self.forget(owner);
+        for (key, context) in contexts.iter().filter(|(key, _)| *key != 0) {
+            self.clock = self.clock.saturating_add(1);
+            let at = self.entry(key, owner);
+            let slot = &mut self.slots[at];
+            (slot.used, slot.last, slot.streak) = (self.clock, context.last, context.streak);
+            for (item, count) in context.followers.iter().take(BLOCK[BLOCK.len() - 1]) {
+                let len = usize::from(self.slots[at].len);
+                let block = self.slots[at].block;
+                let capacity = if block == NONE { INLINE } else { BLOCK[place(block).0] };
+                if len == capacity && !self.grow(at) {
+                    break;
+                }
+                let (items, counts, len) = self.parts(at);
+                (items[len], counts[len]) = (*item, (*count).min(COUNT_MAX - 1));
+                self.slots[at].len += 1;
+                self.slots[at].total += u32::from((*count).min(COUNT_MAX - 1));
             }
         }
     }

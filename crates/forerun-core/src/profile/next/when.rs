@@ -7,6 +7,7 @@
 
 use super::fast::exp;
 use super::history::History;
+use super::profile::Contexts;
 use super::store::{Store, join};
 use serde::{Deserialize, Serialize};
 
@@ -15,12 +16,15 @@ const WIDTH: f32 = 0.125;
 /// Up to e^20 seconds, fifteen years.
 const BINS: usize = 160;
 const CONTEXTS: usize = 16;
-/// Bins over which a smeared count reaches to each side.
+/// Bins over which a smeared count reaches to each side, at most. Below a few seconds it reaches less: times are whole
+/// seconds, so "at once", one second and two stand apart, with nothing in between.
 const REACH: usize = 5;
+/// The bin of one second.
+const ONE_SECOND: usize = 5;
 const EXPERTS: usize = 2 * CONTEXTS + 1;
 const TOTALS: usize = 8;
-const RATE: f32 = 0.1;
-const RATE_PLAIN: f32 = 0.03;
+const RATE: f32 = 0.5;
+const RATE_PLAIN: f32 = 0.2;
 const OWN_FADE: u32 = 128;
 const ALL_FADE: u32 = 20_000;
 /// The quantiles that are told: .05, .1, ... .95.
@@ -193,6 +197,23 @@ impl When {
         if left <= 0.0 { 0.0 } else { (returns * (then - gone).max(0.0) / left).clamp(0.0, 1.0) }
     }
 
+    /// Bytes of memory that contexts take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.store.bytes()
+    }
+
+    /// What is a user's own, to be taken to another site.
+    #[must_use]
+    pub fn profile(&self, user: u64) -> Contexts {
+        self.store.owned(user)
+    }
+
+    /// Takes in what another site knows of a user, instead of what was known here.
+    pub fn adopt(&mut self, user: u64, profile: &Contexts) {
+        self.store.replace(user, profile);
+    }
+
     /// Drops a user's own contexts; what everyone's contexts have counted stays, sums without an identity.
     pub fn forget(&mut self, user: u64) {
         self.store.forget(user);
@@ -217,10 +238,11 @@ fn spread_counts(store: &Store, at: usize, smeared: bool, bins: &mut [f32]) {
             bins[bin.min(BINS - 1)] += share;
             continue;
         }
-        let part = share / ((REACH + 1) * (REACH + 1)) as f32;
-        for d in 0..=2 * REACH {
-            let weight = (REACH + 1 - d.abs_diff(REACH)) as f32;
-            let to = (bin + d).saturating_sub(REACH).min(BINS - 1);
+        let reach = REACH.min(bin.saturating_sub(ONE_SECOND) / 2);
+        let part = share / ((reach + 1) * (reach + 1)) as f32;
+        for d in 0..=2 * reach {
+            let weight = (reach + 1 - d.abs_diff(reach)) as f32;
+            let to = (bin + d).saturating_sub(reach).min(BINS - 1);
             bins[to] += part * weight;
         }
     }
