@@ -17,7 +17,8 @@ pub struct Status {
     /// Labels that cannot be used and engines that cannot be asked, one line each; what they are about is left alone.
     #[serde(default)]
     pub problems: Vec<String>,
-    /// What a person may have forgotten, one line each.
+    /// What a person may have forgotten or not know: words that stand for long, labels that are odd, images on their way;
+    /// one line each.
     #[serde(default)]
     pub notices: Vec<String>,
 }

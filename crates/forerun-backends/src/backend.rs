@@ -140,6 +140,11 @@ pub trait Backend: Send + Sync {
     /// The services of this backend, as they are now: what is found is told by their ids.
     fn know(&self, _services: &[Arc<ServiceSpec>]) {}
 
+    /// What it is at that is no instance's, as fetching an image ahead of need: a line each, for people.
+    fn at_work(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Every instance from the order to start it until it is known to be gone, in order of id.
     fn running(&self) -> Vec<InstanceId>;
 

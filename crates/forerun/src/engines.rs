@@ -238,7 +238,7 @@ impl Follower {
         for line in lines.iter().filter(|line| !self.lines.contains(line)) {
             tracing::warn!("{line}");
         }
-        self.describer.set_problems(lines.clone());
+        self.describer.set_problems(found.problems.clone(), found.warnings.clone());
         self.lines = lines;
     }
 }

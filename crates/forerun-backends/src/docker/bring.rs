@@ -388,7 +388,9 @@ async fn fail(life: &mut Life, held: &Held, fall: Fall) -> Fall {
         }
         Fall::Failed(why) => {
             let lines = match life.keeper.link.get() {
-                Some(engine) => engine.last_lines(&held.id, 20).await.unwrap_or_default(),
+                Some(engine) => {
+                    engine.last_lines(&held.id, 20, held.waited.started_secs).await.unwrap_or_default()
+                }
                 None => Vec::new(),
             };
             let got = Got { id: held.id.clone(), own: held.own, paused: false };

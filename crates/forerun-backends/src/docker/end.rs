@@ -2,6 +2,7 @@
 
 use super::engine::{Engine, EngineError};
 use super::labelled::restart_name;
+use super::ready::started_secs;
 use crate::output::Tail;
 use crate::process::{signal_name, with_lines};
 use bollard::models::ContainerInspectResponse;
@@ -41,7 +42,7 @@ impl Ended {
             Ok(found) => {
                 let mut ended = Self::described(&found, saw_oom);
                 // Lines are worth a moment, not an outcome.
-                if let Ok(lines) = engine.last_lines(id, LINES).await {
+                if let Ok(lines) = engine.last_lines(id, LINES, started_secs(&found)).await {
                     ended.tail.push(&lines, None);
                 }
                 Ok(ended)

@@ -207,10 +207,16 @@ impl Engine {
         self.call("remove a container", WORK, self.docker.remove_container(id, Some(options))).await
     }
 
-    /// The last bytes that it printed, standard output and error, of its last so many lines.
-    pub(super) async fn last_lines(&self, id: &str, lines: u32) -> Result<Vec<u8>, EngineError> {
-        let options =
-            LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
+    /// The last bytes that it printed, standard output and error, of its last so many lines since a time (seconds since
+    /// 1970 by the engine's clock): a container keeps what its earlier runs have printed.
+    pub(super) async fn last_lines(
+        &self,
+        id: &str,
+        lines: u32,
+        since_secs: i32,
+    ) -> Result<Vec<u8>, EngineError> {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).since(since_secs);
+        let options = options.tail(&lines.to_string()).build();
         let mut stream = Box::pin(self.docker.logs(id, Some(options)));
         let read = async move {
             let mut text = Vec::new();

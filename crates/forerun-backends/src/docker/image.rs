@@ -4,8 +4,9 @@ use super::engine::Engine;
 use bollard::models::CreateImageInfo;
 use futures_util::StreamExt;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -27,15 +28,27 @@ pub(super) enum Pull {
     Failed(String),
 }
 
+/// Pulls that are under way, by image, in words; for whoever asks, on any thread.
+pub(super) type Pulls = Arc<Mutex<BTreeMap<String, String>>>;
+
 #[derive(Debug)]
 pub(super) struct Images {
     running: RefCell<HashMap<String, watch::Receiver<Pull>>>,
     turns: Semaphore,
+    told: Pulls,
 }
 
 impl Images {
-    pub(super) fn new() -> Self {
-        Self { running: RefCell::default(), turns: Semaphore::new(PULLS_MAX) }
+    pub(super) fn new(told: Pulls) -> Self {
+        Self { running: RefCell::default(), turns: Semaphore::new(PULLS_MAX), told }
+    }
+
+    fn tell(&self, image: &str, how_far: Option<&str>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match how_far {
+            Some(how_far) => _ = told.insert(image.to_owned(), how_far.to_owned()),
+            None => _ = told.remove(image),
+        }
     }
 
     /// Joins the pull of an image, or begins one. It goes on whether anybody waits for it or not.
@@ -45,10 +58,11 @@ impl Images {
         }
         let (tell, told) = watch::channel(Pull::Running(format!("pulling {image}")));
         self.running.borrow_mut().insert(image.to_owned(), told.clone());
+        self.tell(image, Some(&format!("pulling {image}")));
         let (images, engine, image) = (Rc::clone(self), engine.clone(), image.to_owned());
         tokio::task::spawn_local(async move {
             let end = match images.turns.acquire().await {
-                Ok(_turn) => run(&engine, &image, &tell).await,
+                Ok(_turn) => images.run(&engine, &image, &tell).await,
                 Err(_) => Pull::Failed("the docker backend has ended".to_owned()),
             };
             if let Pull::Failed(why) = &end {
@@ -56,32 +70,38 @@ impl Images {
             }
             // Whoever comes now begins anew: an image may be removed again, and a failure may be over.
             images.running.borrow_mut().remove(&image);
+            images.tell(&image, None);
             tell.send_replace(end);
         });
         told
     }
-}
 
-async fn run(engine: &Engine, image: &str, tell: &watch::Sender<Pull>) -> Pull {
-    let mut layers = Layers::default();
-    let mut stream = engine.pull(image);
-    loop {
-        match timeout(SILENCE, stream.next()).await {
-            Ok(Some(Ok(info))) => {
-                if let Some(message) = info.error_detail.as_ref().and_then(|detail| detail.message.clone()) {
-                    return Pull::Failed(one_line(&message));
+    async fn run(&self, engine: &Engine, image: &str, tell: &watch::Sender<Pull>) -> Pull {
+        let mut layers = Layers::default();
+        let mut stream = engine.pull(image);
+        loop {
+            match timeout(SILENCE, stream.next()).await {
+                Ok(Some(Ok(info))) => {
+                    let error = info.error_detail.as_ref().and_then(|detail| detail.message.clone());
+                    if let Some(message) = error {
+                        return Pull::Failed(one_line(&message));
+                    }
+                    layers.heard(&info);
+                    let how_far = layers.sentence(image);
+                    self.tell(image, Some(&how_far));
+                    tell.send_if_modified(|pull| {
+                        let next = Pull::Running(how_far);
+                        let news = *pull != next;
+                        *pull = next;
+                        news
+                    });
                 }
-                layers.heard(&info);
-                tell.send_if_modified(|pull| {
-                    let next = Pull::Running(layers.sentence(image));
-                    let news = *pull != next;
-                    *pull = next;
-                    news
-                });
+                Ok(Some(Err(error))) => {
+                    return Pull::Failed(engine.failed("pull the image", &error).to_string());
+                }
+                Ok(None) => return Pull::Done,
+                Err(_) => return Pull::Failed(format!("the pull said nothing for {} s", SILENCE.as_secs())),
             }
-            Ok(Some(Err(error))) => return Pull::Failed(engine.failed("pull the image", &error).to_string()),
-            Ok(None) => return Pull::Done,
-            Err(_) => return Pull::Failed(format!("the pull said nothing for {} s", SILENCE.as_secs())),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::DockerSettings;
 use super::books::{Books, Run};
 use super::engine::EngineError;
 use super::host::Place;
-use super::image::Images;
+use super::image::{Images, Pulls};
 use super::life::{Change, Life};
 use super::link::Link;
 use super::make::Manner;
@@ -66,6 +66,7 @@ impl Keeper {
         sink: Sink,
         ledger: Arc<Mutex<Ledger>>,
         owner: Owner,
+        pulls: Pulls,
     ) -> Rc<Self> {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let host = settings.host.clone().unwrap_or_default();
@@ -78,7 +79,7 @@ impl Keeper {
             owner,
             link: Link::new(not_yet),
             books: RefCell::default(),
-            images: Rc::new(Images::new()),
+            images: Rc::new(Images::new(pulls)),
             stops: RefCell::new(stops),
             turns: Arc::new(Semaphore::new((2 * cores).clamp(4, 16))),
             labels: RefCell::default(),

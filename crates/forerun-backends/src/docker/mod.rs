@@ -102,6 +102,7 @@ pub struct DockerBackend {
     keeper: Option<JoinHandle<()>>,
     limit: bool,
     kept: bool,
+    pulls: image::Pulls,
 }
 
 impl DockerBackend {
@@ -126,10 +127,11 @@ impl DockerBackend {
             .thread_name("forerun-docker-hook")
             .build()
             .map_err(system("docker backend's runtime"))?;
-        let books = Arc::clone(&ledger);
+        let (books, pulls) = (Arc::clone(&ledger), image::Pulls::default());
+        let told = Arc::clone(&pulls);
         let run = move || {
             let tasks = tokio::task::LocalSet::new();
-            let keeper = Keeper::new(settings, sink, books, owner);
+            let keeper = Keeper::new(settings, sink, books, owner, told);
             tasks.block_on(&runtime, keeper.run(place, messages));
             drop(tasks);
             // A hook that hangs must not keep Forerun from ending.
@@ -137,7 +139,7 @@ impl DockerBackend {
         };
         let keeper = thread::Builder::new().name("forerun-docker".to_owned()).spawn(run);
         let keeper = keeper.map_err(system("docker backend's thread"))?;
-        Ok(Self { name, ledger, inbox, keeper: Some(keeper), limit, kept })
+        Ok(Self { name, ledger, inbox, keeper: Some(keeper), limit, kept, pulls })
     }
 
     /// From now on tells the sink of the labelled containers: at once, and each time that something is new.
@@ -243,6 +245,10 @@ impl Backend for DockerBackend {
     fn know(&self, services: &[Arc<ServiceSpec>]) {
         // Without a thread there is nothing that could be found.
         let _ = self.inbox.send(Message::Know { services: services.to_vec() });
+    }
+
+    fn at_work(&self) -> Vec<String> {
+        self.pulls.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     fn running(&self) -> Vec<InstanceId> {

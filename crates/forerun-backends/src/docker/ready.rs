@@ -29,7 +29,7 @@ pub(super) struct Waited {
     pub(super) id: String,
     places: Vec<SocketAddr>,
     check: Option<HealthConfig>,
-    started_secs: i32,
+    pub(super) started_secs: i32,
 }
 
 impl Waited {
@@ -188,7 +188,7 @@ pub(super) fn pause(elapsed: Duration) -> Duration {
 }
 
 /// Whole seconds since 1970 at which it was started, by the engine's clock; 0 if that cannot be read.
-fn started_secs(found: &ContainerInspectResponse) -> i32 {
+pub(super) fn started_secs(found: &ContainerInspectResponse) -> i32 {
     let at = found.state.as_ref().and_then(|state| state.started_at.as_deref()).unwrap_or_default();
     seconds(at).and_then(|secs| i32::try_from(secs).ok()).unwrap_or(0)
 }

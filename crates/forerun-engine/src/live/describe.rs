@@ -59,22 +59,23 @@ impl Describer {
         self.published.with(|view| view.map(found)).unwrap_or_default()
     }
 
-    /// What `status` tells of descriptions that cannot be used: one line each, whole each time.
-    pub fn set_problems(&self, lines: Vec<String>) {
-        self.problems.set(lines);
+    /// What `status` tells of descriptions that cannot be used, and of what is odd and goes on all the same: one line
+    /// each, whole each time.
+    pub fn set_problems(&self, lines: Vec<String>, notices: Vec<String>) {
+        self.problems.set(lines, notices);
     }
 }
 
-/// What cannot be used as it is described.
+/// What cannot be used as it is described, and what is odd.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Problems(Arc<Mutex<Vec<String>>>);
+pub(super) struct Problems(Arc<Mutex<(Vec<String>, Vec<String>)>>);
 
 impl Problems {
-    fn set(&self, lines: Vec<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+    fn set(&self, lines: Vec<String>, notices: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (lines, notices);
     }
 
-    pub(super) fn get(&self) -> Vec<String> {
+    pub(super) fn get(&self) -> (Vec<String>, Vec<String>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -258,6 +258,7 @@ impl Engine {
             Arc::clone(&self.metrics),
             Arc::clone(&self.up),
             self.problems.clone(),
+            self.backends.iter().map(Arc::downgrade).collect(),
         )
     }
 

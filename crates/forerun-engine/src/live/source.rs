@@ -10,13 +10,14 @@ use forerun_api::{
     Answer, Body, ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
     Outcome as OutcomeLabel, OverrideKind, ServiceStatus, Source, Status, Told,
 };
+use forerun_backends::Backend;
 use forerun_core::forecast::series::LEVELS;
 use forerun_core::{InstanceState, ServiceStatus as CoreStatus};
 use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats, Up};
 use forerun_types::{Event, InstanceId, Mode, ServiceId, ServiceSpec, Span};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// A view older than this says that the engine's thread no longer comes round.
@@ -100,6 +101,8 @@ pub struct ApiSource {
     metrics: Arc<Metrics>,
     up: Arc<dyn Up>,
     problems: Problems,
+    /// They end with the engine, whoever serves still.
+    backends: Vec<Weak<dyn Backend>>,
     told: Mutex<Counted>,
     began: Instant,
     seen: Mutex<(u64, Instant)>,
@@ -118,6 +121,7 @@ impl ApiSource {
         metrics: Arc<Metrics>,
         up: Arc<dyn Up>,
         problems: Problems,
+        backends: Vec<Weak<dyn Backend>>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -126,6 +130,7 @@ impl ApiSource {
             metrics,
             up,
             problems,
+            backends,
             told: Mutex::default(),
             began: now,
             seen: Mutex::new((0, now)),
@@ -251,13 +256,16 @@ impl Source for ApiSource {
             .zip(&view.specs)
             .map(|(s, spec)| wire::service(&view, s, spec, by_id.get(&s.service).copied()))
             .collect();
+        let (problems, mut notices) = self.problems.get();
+        notices.extend(services.iter().filter_map(|s| wire::notice(s, view.at)));
+        notices.extend(self.backends.iter().filter_map(Weak::upgrade).flat_map(|b| b.at_work()));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             at: view.at.as_secs_f64(),
             uptime_seconds: self.began.elapsed().as_secs_f64(),
-            notices: services.iter().filter_map(|s| wire::notice(s, view.at)).collect(),
+            notices,
             services,
-            problems: self.problems.get(),
+            problems,
             journal: JournalStatus {
                 bytes: view.journal.bytes,
                 steps_lost: view.journal.steps_lost,

@@ -26,11 +26,17 @@ fn is_here(engine: &Engine, image: &str) -> bool {
 #[test]
 fn an_image_is_pulled_before_anybody_asks_for_it() {
     let Some(engine) = Engine::find() else { return };
-    let registry = Registry::serve(&engine, FIXTURE, &COMMAND, Duration::from_millis(10));
+    let registry = Registry::serve(&engine, FIXTURE, &COMMAND, Duration::from_millis(100));
     let world = configured("pull-ahead", &registry);
     let host = format!("unix://{}", engine.socket.display());
     let live = world.up_with(&[("DOCKER_HOST", Path::new(&host))]);
+    let on_its_way = format!("pulling {}", registry.image());
+    eventually("how far it is is told, though nobody waits", SOON, || {
+        let status = live.status();
+        status["notices"].as_array().unwrap().iter().any(|n| n.as_str().unwrap().starts_with(&on_its_way))
+    });
     eventually("the image is here", SOON, || is_here(&engine, &registry.image()));
+    eventually("and then no more", SOON, || live.status()["notices"].as_array().unwrap().is_empty());
     assert_eq!(engine.containers(), [], "nobody has asked for anything");
     assert_eq!(registry.layers_asked(), 1);
     let answer = live.get("web.test", "/");
