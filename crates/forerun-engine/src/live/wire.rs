@@ -125,10 +125,13 @@ fn key(s: &CoreStatus) -> KeyStatus {
     }
 }
 
+/// What `busy` says goes with it: the plan alone would not tell why something is still up.
 fn reason(s: &CoreStatus) -> String {
-    match &s.failing {
-        Some(why) => format!("failing: {}", why.lines().next().unwrap_or_default()),
-        None => s.reason.clone(),
+    let busy = s.instances.iter().find_map(|i| i.busy.as_ref());
+    match (&s.failing, busy) {
+        (Some(why), _) => format!("failing: {}", why.lines().next().unwrap_or_default()),
+        (None, Some((why, _))) => format!("not stopped, it is busy: {why}; {}", s.reason),
+        (None, None) => s.reason.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! it in the same moment, and somebody asks for it just then.
 
 use crate::engine::{Engine, eventually, fixture};
-use crate::world::{Live, World};
+use crate::world::{Live, World, forerun};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,15 +13,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const START: Duration = Duration::from_secs(6);
 
 /// One of a person's own that ignores TERM, and of which nothing is kept.
-fn up(engine: &Engine, world: &World) -> Live {
+fn up(engine: &Engine, world: &World, more: &str) -> Live {
     let mut settings = fixture(&["--ignore-term"], &[]);
     settings["StopTimeout"] = STOP_TIMEOUT.as_secs().into();
     engine.create("mine", &settings);
-    world.configure(
+    world.configure(&format!(
         "[sla.brief]\ncold_start_cost = 0.001\n[service.web]\ncontainer = \"mine\"\nport = 8080\n\
-         route = { host = \"web.test\" }\nready = { http = \"/\" }\nresources = { memory = \"64MB\" }\n\
-         concurrency = 100\nmax = 1\nsla = \"brief\"\n",
-    );
+         route = {{ host = \"web.test\" }}\nready = {{ http = \"/\" }}\nresources = {{ memory = \"64MB\" }}\n\
+         concurrency = 100\nmax = 1\nsla = \"brief\"\n{more}\n"
+    ));
     let host = format!("unix://{}", engine.socket.display());
     world.up_with(&[("DOCKER_HOST", Path::new(&host))])
 }
@@ -38,7 +38,7 @@ enum Stopped {
 fn a_request_waits_no_longer_than_its_owner_lets_it_take_to_end() {
     let Some(engine) = Engine::find() else { return };
     let world = World::new("stubborn", "");
-    let live = up(&engine, &world);
+    let live = up(&engine, &world, "");
     // Patient, as `docker stop` is.
     let by_hand = || engine.call("POST", "/containers/mine/stop?t=10", None);
     let stopping = || live.service("web")["instances"]["draining"] == 1;
@@ -62,5 +62,20 @@ fn a_request_waits_no_longer_than_its_owner_lets_it_take_to_end() {
     }
     // Each of them took as long as it was let, and it is said how that is mended.
     world.logs("did not end within 2 s of the signal to stop");
+    live.has_held();
+}
+
+/// What is up for another reason than the plan's says so.
+#[test]
+fn what_says_that_it_is_busy_stays_up_and_that_is_told() {
+    let Some(engine) = Engine::find() else { return };
+    let world = World::new("busy", "");
+    let live = up(&engine, &world, "busy = { command = \"true\" }");
+    assert_eq!(live.get("web.test", "/").status, 200, "{}", world.log());
+    let told = "not stopped, it is busy: its busy command ended with exit code 0";
+    live.until("web", "kept", |s| s["reason"].as_str().is_some_and(|reason| reason.contains(told)));
+    let (code, out, err) = forerun(&["explain", "web", "--api", &live.api.to_string()]);
+    assert!(code == Some(0) && out.contains(told), "{out}{err}");
+    assert!(engine.is_running("mine"));
     live.has_held();
 }
