@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 const RATE: f32 = 0.06;
 /// Sum of squared gradients that every weight begins with: its first steps are no leaps.
-const GRADIENT_PRIOR: f32 = 0.5;
+const GRADIENT_PRIOR: f32 = 1.0;
 /// What a count is measured against, in counts.
 const LIFT_PRIOR: f32 = 0.1;
 /// Candidates whose chance was off by less teach their own features nothing.
