@@ -203,10 +203,23 @@ impl<P: Policy> Core<P> {
     /// Whether what keeps a service above its own bounds is only that one which depends on it is wanted: neither is
     /// that one up, nor is a request held for it.
     pub(crate) fn kept_for_planned(&self, s: &Service) -> bool {
-        let in_use = |d: ServiceId| self.get(d).is_some_and(|d| !d.instances.is_empty() || d.held() > 0);
+        let in_use = |d: ServiceId| self.get(d).is_some_and(|d| !d.instances.is_empty() || d.requests() > 0);
         let own = s.bounds.least(self.now, &s.spec);
         let kept = s.spec.keep_at_least > Span::ZERO;
         !kept && self.count(s.spec.id) > own && !self.links.dependents(&s.spec).any(in_use)
+    }
+
+    /// What a service depends on, however far, that has only one instance: evicted for the service, that one would be
+    /// brought back for it at once, for ever.
+    pub(crate) fn barely_met(&self, id: ServiceId) -> BTreeSet<ServiceId> {
+        let mut met = BTreeSet::new();
+        let mut open = vec![id];
+        while let Some(s) = open.pop().and_then(|id| self.get(id)) {
+            let needs = self.links.needs(&s.spec).map(|(need, _)| need);
+            open.extend(needs.filter(|need| *need != id && met.insert(*need)));
+        }
+        met.retain(|need| self.count(*need) <= 1);
+        met
     }
 
     /// When everything ends, what others depend on goes after them.

@@ -147,6 +147,11 @@ impl<P: Policy> Core<P> {
         if let Some(&instance) = known.iter().find(|i| !twice && self.is(**i, |i| i.handle == handle)) {
             return self.found_again(instance, address, actions);
         }
+        // A start may have taken just this, and what is told is older than its end.
+        let taken = |i: &Instance| i.handle.is_empty() && i.address == Some(address);
+        if !twice && known.iter().any(|i| self.is(*i, taken)) {
+            return;
+        }
         // The start under way may have taken just this. Its end tells.
         if was.is_none() && known.iter().any(|i| self.is(*i, |i| i.state == State::Starting)) {
             if let Some(s) = self.get_mut(id) {

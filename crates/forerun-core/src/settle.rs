@@ -54,7 +54,12 @@ impl<P: Policy> Core<P> {
         self.let_go(id, actions);
         let again = self.appraise(id);
         let (now, closing) = (self.now, self.closing);
+        let worded = self.has_word(id);
         let Some(mut goal) = self.goal(id) else { return };
+        if worded && !self.has_word(id) {
+            // What a person's number kept from its keys is theirs again.
+            self.mark_relatives(id);
+        }
         let most = self.most_beside_relatives(id);
         (goal.target, goal.startable) = (goal.target.min(most), goal.startable.min(most));
         let acts = self.acts(id);
@@ -81,6 +86,10 @@ impl<P: Policy> Core<P> {
         }
         self.set_due(id, due);
         self.remove_if_left(id, actions);
+    }
+
+    fn has_word(&self, id: ServiceId) -> bool {
+        self.get(id).is_some_and(|s| s.bounds.order.is_some())
     }
 
     /// Whether orders may be given for a service.
@@ -330,7 +339,8 @@ impl<P: Policy> Core<P> {
             if self.room_to_come(id, price).fits(&wanted) {
                 return;
             }
-            if !self.evict_one(id, price, |other| other != id, false, actions) {
+            let needs = self.barely_met(id);
+            if !self.evict_one(id, price, |other| other != id && !needs.contains(&other), false, actions) {
                 break;
             }
         }

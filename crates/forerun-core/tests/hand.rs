@@ -48,6 +48,18 @@ fn what_is_found_twice_is_one_instance_where_it_is_now() {
 }
 
 #[test]
+fn what_a_start_took_over_is_not_adopted_when_it_is_told_of_again() {
+    let mut story = Story::begin(&[container(A)]);
+    story.hold(A, 1);
+    let id = story.last_start();
+    story.found(A, "abc", 80);
+    story.ready(id, 80);
+    story.found(A, "abc", 80);
+    assert_eq!(story.adopted(), []);
+    assert_eq!(story.status(A).instances.len(), 1);
+}
+
+#[test]
 fn an_id_of_an_earlier_life_stays_unless_this_life_has_used_it() {
     let mut story = Story::begin(&[container(A), container(B)]);
     story.hold(A, 1);

@@ -218,6 +218,23 @@ fn a_chain_is_started_only_where_it_is_needed_and_has_room() {
     assert_eq!(started(&story), [A, B]);
 }
 
+#[test]
+fn what_a_service_needs_is_not_evicted_for_it() {
+    // Room for one: what is said to be in flight at B has lost its instance, and B needs A.
+    for (in_flight, waiting) in [(1, 0), (0, 1)] {
+        let mut story = Story::begin(&[container(A), needing(B, &[("s0", DependsUntil::Ready)])]);
+        let capacity = Resources::default();
+        let site = SiteSpec { id: SiteId(0), name: String::new(), capacity, instances_max: 1 };
+        story.tell(Event::Site(site));
+        story.found(A, "abc", 90);
+        story.actions.clear();
+        story.gauge(B, in_flight, waiting);
+        story.pass(5);
+        let tables = |a: &Action| matches!(a, Action::Route { service: A, .. });
+        assert_eq!((story.stops(), story.starts(), story.count(tables)), (0, 0, 0));
+    }
+}
+
 fn excluding(id: ServiceId, excludes: &[&str]) -> ServiceSpec {
     ServiceSpec { excludes: excludes.iter().map(|e| (*e).to_owned()).collect(), ..container(id) }
 }

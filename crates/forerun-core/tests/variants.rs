@@ -205,6 +205,27 @@ fn generic_and_specialised_instances_share_one_max() {
 }
 
 #[test]
+fn what_a_persons_number_kept_from_a_key_is_the_keys_when_it_ends() {
+    let mut world = kept(&[ServiceSpec { max: 2, min: 1, ..shop(false) }]);
+    world.pass(START);
+    let red = world.see("red").unwrap();
+    let order = Override { instances: Some(1), until: world.now + Span::from_secs(60) };
+    world.tell(Event::Override { service: SHOP, order });
+    // The one that there is is in use.
+    let load = ServiceLoad { service: SHOP, in_flight: 1, peak: 1, waiting: 0 };
+    let instance = *world.processes.keys().next().unwrap();
+    let used = InstanceLoad { instance, in_flight: 1, last_used: world.now };
+    let (services, instances) = (vec![load], vec![used]);
+    world.tell(Event::Traffic(Traffic { router: ROUTER, services, instances, ..Traffic::default() }));
+    world.hold(red, 1);
+    world.load(red, 0, 1, Vec::new());
+    world.pass(Span::from_secs(50));
+    assert_eq!(world.count("start shop@red"), 0);
+    world.pass(Span::from_secs(20));
+    assert_eq!(world.count("start shop@red"), 1);
+}
+
+#[test]
 fn where_there_is_one_place_it_is_for_the_key_that_waits_and_not_for_min() {
     let mut world = kept(&[ServiceSpec { max: 1, min: 1, ..shop(false) }]);
     world.pass(START);

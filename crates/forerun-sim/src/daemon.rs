@@ -118,7 +118,7 @@ impl World {
             let Some(instance) = p.instance.filter(|_| p.spec.pausable && p.phase == Phase::Ready) else {
                 continue;
             };
-            let cpu = Span(now_us.saturating_sub(p.ready_at) / 10);
+            let cpu = Span(now_us.saturating_sub(p.ready_at));
             told.push(Event::InstanceUsage { instance, memory_bytes: p.spec.resources.memory_bytes, cpu });
         }
         for event in told {

@@ -29,10 +29,10 @@ pub(crate) fn draw(seed: u64, services: &mut [Arc<ServiceSpec>]) -> u64 {
     let share = Share {
         container: some(),
         own: some(),
-        pausable: some(),
+        pausable: some().max(60),
         busy: some(),
         depends: some() / 2,
-        specialise: some() / 2,
+        specialise: some(),
     };
     for at in 0..services.len() {
         let earlier: Vec<String> = services[..at].iter().map(|s| s.name.clone()).collect();
@@ -51,6 +51,10 @@ fn level(spec: &mut ServiceSpec, share: &Share, earlier: &[String], draw: &mut R
         spec.launch = Launch::Container(Container { own, ..Container::default() });
     }
     spec.pausable = pausable;
+    if pausable {
+        // The dearer a cold start, the longer what is frozen stays so, and the more often it is thawed.
+        spec.sla.cold_start_milli_gbs *= [1, 20, 400][draw.below(3) as usize];
+    }
     if busy {
         spec.busy = Some(Busy::Command(vec!["busy".to_owned()]));
         spec.busy_max = Span::from_secs(draw.between(5, 300));
@@ -62,6 +66,11 @@ fn level(spec: &mut ServiceSpec, share: &Share, earlier: &[String], draw: &mut R
     }
     if specialise {
         let hook = (draw.below(4) > 0).then(|| Hook::Http { path: "/become".to_owned() });
+        // A generic one that is there before a key is met is what becomes a key's: without any, keys are only started.
+        if hook.is_some() && draw.below(2) == 0 {
+            spec.min = spec.min.max(1);
+            spec.max = spec.max.max(spec.min + 1);
+        }
         let listed = draw.below(4) == 0;
         let keys = if listed { (0..draw.between(1, 3) as u32).map(key_text).collect() } else { Vec::new() };
         let keys_max = draw.between(1, 5) as u32;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const USAGE: &str =
     "usage: forerun-sim --seed N [--canary NAME] [--off FAULT,...] [--no-shrink] [--journal FOLDER]
-       forerun-sim many [--seconds S] [--seeds N] [--from SEED] [--known FILE] [--keep FILE] [--canaries]
+       forerun-sim many [--seconds S] [--seeds N] [--from SEED] [--known FILE] [--keep FILE] [--canaries] [--faults]
        forerun-sim canaries [--matrix]
        forerun-sim replay FOLDER
 one world with its story, many at once, the bugs built in (--threads N for both), or the journal that a world
@@ -29,6 +29,8 @@ struct Args {
     known: Option<PathBuf>,
     keep: Option<PathBuf>,
     canaries: bool,
+    /// Say in how many worlds each fault struck.
+    faults: bool,
     matrix: bool,
     /// Where to write the journal of a world, or to read it.
     journal: Option<PathBuf>,
@@ -47,6 +49,7 @@ impl Args {
                 "--journal" => args.journal = Some(value()?.into()),
                 "--no-shrink" => args.no_shrink = true,
                 "--canaries" => args.canaries = true,
+                "--faults" => args.faults = true,
                 "--matrix" => args.matrix = true,
                 "--seed" => args.seed = Some(number(&word, &value()?)?),
                 "--seconds" => args.seconds = Some(number(&word, &value()?)?),
@@ -168,6 +171,7 @@ fn many(args: &Args) -> Result<bool, String> {
     let most = args.seeds.unwrap_or(if until.is_some() { u64::MAX } else { 1_000 });
     println!("{} known seeds, then fresh ones from {base}", known.len());
     let (mut passed, mut failed, mut requests, mut steps) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let mut struck: BTreeMap<Fault, (u64, u64)> = BTreeMap::new();
     let mut known = known.into_iter();
     let mut given = 0;
     let next = || {
@@ -181,6 +185,10 @@ fn many(args: &Args) -> Result<bool, String> {
     each(args.threads, next, work, |seed, ended| {
         requests += u64::from(ended.requests);
         steps += ended.steps;
+        for (fault, times) in ended.struck.into_iter().filter(|s| s.1 > 0) {
+            let (worlds, all) = struck.entry(fault).or_default();
+            (*worlds, *all) = (*worlds + 1, *all + u64::from(times));
+        }
         match ended.failure {
             None => passed += 1,
             Some(failure) => {
@@ -196,6 +204,9 @@ fn many(args: &Args) -> Result<bool, String> {
         }
     });
     println!("{} worlds, {requests} requests, {steps} steps", passed + failed);
+    if args.faults {
+        print_struck(&struck);
+    }
     if args.canaries {
         let missed = caught(args, &BTreeSet::new());
         passed += Canary::ALL.len() as u64 - missed;
@@ -204,6 +215,14 @@ fn many(args: &Args) -> Result<bool, String> {
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!("test result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
     Ok(failed == 0)
+}
+
+/// In how many worlds each fault struck, and how often in all of them.
+fn print_struck(struck: &BTreeMap<Fault, (u64, u64)>) {
+    for fault in Fault::ALL {
+        let (worlds, times) = struck.get(fault).copied().unwrap_or_default();
+        println!("{:22} in {worlds:>6} worlds, {times:>8} times", fault.name());
+    }
 }
 
 /// Prints the table of canaries; how many were missed.

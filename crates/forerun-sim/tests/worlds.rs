@@ -20,7 +20,7 @@ fn a_seed_replays_exactly() {
 fn worlds_serve_many_requests_and_meet_every_fault() {
     let mut struck: BTreeMap<Fault, u32> = BTreeMap::new();
     let (mut requests, mut served) = (0, 0);
-    for seed in 0..40 {
+    for seed in 0..80 {
         let ended = run(&Scenario { seed, ..Scenario::default() });
         assert_eq!(ended.failure, None, "seed {seed}");
         requests += ended.requests;
