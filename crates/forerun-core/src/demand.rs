@@ -181,6 +181,7 @@ impl Demand {
             start,
             memory_bytes: self.memory_bytes(spec),
             needed,
+            up: 0,
             idle_cpu_milli: self.idle_cpu_milli(spec.id),
             resume: spec.pausable.then(resume),
             saves_ppm: self.saves_ppm(spec),

@@ -106,6 +106,7 @@ mod tests {
             start: Span::ZERO,
             memory_bytes: 1,
             needed,
+            up: 0,
             idle_cpu_milli: 0,
             resume: None,
             saves_ppm: 1_000_000,

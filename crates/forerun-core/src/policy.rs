@@ -13,6 +13,8 @@ pub struct View<'a> {
     pub memory_bytes: u64,
     /// Instances that the load of now needs.
     pub needed: u32,
+    /// Instances that are there, frozen or about to be.
+    pub up: u32,
     /// Thousandths of a core that an instance keeps busy while it has nothing to do.
     pub idle_cpu_milli: u64,
     /// How long thawing a frozen instance takes, as far as is known; `None` where instances cannot be frozen.
@@ -67,7 +69,8 @@ impl LevelValue {
     }
 }
 
-fn density(net_milli_gbs: i64, within: Span, spec: &ServiceSpec) -> i64 {
+/// What a net worth comes to per GB and hour.
+pub(crate) fn density(net_milli_gbs: i64, within: Span, spec: &ServiceSpec) -> i64 {
     let within_ms = i64::try_from(within.0 / 1_000).unwrap_or(i64::MAX).max(1);
     let memory_mb = i64::try_from(spec.resources.memory_bytes / 1_000_000).unwrap_or(i64::MAX).max(1);
     let per_hour = net_milli_gbs.saturating_mul(3_600_000) / within_ms;

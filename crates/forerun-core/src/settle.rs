@@ -7,7 +7,7 @@ use crate::bounds::clock;
 use crate::canary::Canary;
 use crate::core::{Core, Instance, Service, State};
 use crate::hand::WakeBy;
-use crate::policy::Policy;
+use crate::policy::{Policy, View};
 use forerun_types::{Action, InstanceId, Mode, Reason, Resources, ServiceId, SiteId, Span, StopWhy, Time};
 
 /// Idle instances that one request for room may evict.
@@ -207,11 +207,11 @@ impl<P: Policy> Core<P> {
     }
 
     fn appraise(&mut self, id: ServiceId) -> Time {
-        let now = self.now;
+        let (now, up) = (self.now, self.count(id).saturating_add(self.freezing(id)));
         let Some(s) = self.services.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return Time::NEVER;
         };
-        let view = self.demand.view(&s.spec, s.spec.instances_for(s.requests()));
+        let view = View { up, ..self.demand.view(&s.spec, s.spec.instances_for(s.requests())) };
         s.values.clear();
         s.appraised = now;
         let again = self.policy.appraise(now, &view, &mut s.values);

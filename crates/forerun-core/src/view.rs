@@ -3,7 +3,7 @@
 use crate::core::{Core, Service, State};
 use crate::hand::Wake;
 use crate::loads::LoadForecast;
-use crate::policy::Policy;
+use crate::policy::{Policy, View};
 use crate::usage::{ActionUsage, Load};
 use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, SiteId, Span, Time, Variant};
 use serde::Serialize;
@@ -152,7 +152,8 @@ impl<P: Policy> Core<P> {
                 Reason::Priced { chance_ppm, .. } => Some(*chance_ppm),
                 _ => None,
             };
-            let view = self.demand.view(&s.spec, s.spec.instances_for(s.requests()));
+            let up = self.count(s.spec.id);
+            let view = View { up, ..self.demand.view(&s.spec, s.spec.instances_for(s.requests())) };
             let rate = self.usage.rate(self.now, s.spec.id);
             ServiceStatus {
                 service: s.spec.id,

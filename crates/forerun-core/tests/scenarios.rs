@@ -518,10 +518,12 @@ fn forerun_foresees_its_next_stop() {
         world.pass(Span::from_secs(20));
     }
     let at = world.core.services().next().unwrap().next_stop.expect("it is kept, for it is back every 20 s");
-    world.pass(at.since(world.now) - Span(1));
-    assert_eq!(world.up(A), 1);
-    world.pass(Span::from_secs(10));
-    assert_eq!(world.up(A), 0);
+    // Not to the second: that nothing comes is learned from meanwhile.
+    let foreseen = at.since(world.now);
+    world.pass(Span(foreseen.0 / 4));
+    assert_eq!(world.up(A), 1, "{foreseen}");
+    world.pass(Span(foreseen.0 * 3 / 4) + Span::from_secs(20));
+    assert_eq!(world.up(A), 0, "{foreseen}");
 }
 
 #[test]

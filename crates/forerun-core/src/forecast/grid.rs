@@ -1,6 +1,6 @@
 //! The grid on which idle ages are counted: fine for the young, even in the middle, coarse for the old.
 
-use forerun_types::Span;
+use forerun_types::{Span, Time};
 use serde::{Deserialize, Serialize};
 
 /// Bins narrower than the grain, for load that is seen event by event: below grain/64, then one per octave.
@@ -96,6 +96,12 @@ impl AgeGrid {
             return bin;
         }
         young + (self.start(bin).0 / self.grain_us).max(1).ilog2() as usize
+    }
+
+    /// The slot of the grain that a time lies in.
+    #[must_use]
+    pub fn slot(&self, at: Time) -> u64 {
+        at.0 / self.grain_us
     }
 
     #[must_use]

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 const POOL_WEIGHT: f64 = 0.3;
 /// The same for the mean over an octave.
 const OCTAVE_WEIGHT: f64 = 2.0;
+/// An age's neighbourhood reaches as far as one part in so many of it.
+const NEAR_PART: usize = 8;
 /// Distinct gap lengths that one level remembers.
 const OWN_BINS_MAX: usize = 128;
 /// Counts are halved beyond this, so that old habits fade.
@@ -146,6 +148,22 @@ impl OwnGaps {
         };
         let at_risk = f64::from(self.total - before);
         (here + POOL_WEIGHT * pool.hazard(bin)) / (at_risk + POOL_WEIGHT)
+    }
+
+    /// The same, from the gaps that ended within an eighth of the age: steady where a rhythm is not exact.
+    #[must_use]
+    pub fn near_hazard(&self, bin: usize, pool: &Pool) -> f64 {
+        let reach = bin / NEAR_PART;
+        let (low, high) = (bin - reach, (bin + reach).min(pool.grid.bins() - 1));
+        let from = self.ended.partition_point(|e| usize::from(e.0) < low);
+        let to = self.ended.partition_point(|e| usize::from(e.0) <= high);
+        let count = |part: &[(u16, u16)]| f64::from(part.iter().map(|e| u32::from(e.1)).sum::<u32>());
+        let ended = count(&self.ended[from..to]);
+        let before = count(&self.ended[..from]);
+        let bins = (high - low + 1) as f64;
+        let at_risk = f64::from(self.total) - before - ended / 2.0;
+        // Of those that end somewhere in so many bins, one part in so many ends in this.
+        (ended / bins + POOL_WEIGHT * pool.octave_hazard(bin)) / (at_risk.max(0.0) + POOL_WEIGHT)
     }
 
     /// The same, from all gaps that ended at about this age: blind to a rhythm, steady where there is none.
