@@ -52,6 +52,7 @@ pub(super) fn page(name: &str, s: &PredictScores) -> String {
         );
         let _ = write!(rows, "<tr><td>{n}<td>{chance:.3}<td>{right:.3}");
     }
+    let axes = axes();
     let name = escape(name);
     let figures = escape(&figures(s));
     let weights: String =
@@ -59,15 +60,31 @@ pub(super) fn page(name: &str, s: &PredictScores) -> String {
     format!(
         "<!doctype html><meta charset=\"utf-8\"><title>Next activity: {name}</title>\
          <style>body{{font:15px sans-serif;margin:2em;max-width:60em}}td,th{{padding:.1em 1em .1em 0;text-align:right}}\
-         td:first-child{{text-align:left}}svg{{border:1px solid #888}}circle{{fill:#36c;opacity:.7}}</style>\
+         td:first-child{{text-align:left}}svg text{{font-size:12px;text-anchor:end}}circle{{fill:#36c;opacity:.7}}</style>\
          <h1>Next activity: {name}</h1><pre>{figures}</pre>\
          <h2>Calibration</h2><p>Across: the chance that was given to the likeliest item. Up: how often it came. On the \
          line the two agree; a dot's size is its share of the steps.</p>\
-         <svg width=\"{SIDE}\" height=\"{SIDE}\"><line x1=\"0\" y1=\"{SIDE}\" x2=\"{SIDE}\" y2=\"0\" stroke=\"#888\"/>{dots}</svg>\
+         <svg width=\"400\" height=\"400\" viewBox=\"-50 -20 400 400\"><rect width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" \
+         stroke=\"#888\"/><line x1=\"0\" y1=\"{SIDE}\" x2=\"{SIDE}\" y2=\"0\" stroke=\"#888\"/>{axes}{dots}</svg>\
          <table><tr><th>steps<th>said<th>came{rows}</table>\
          <h2>Weights</h2><p>What each expert's word weighed in the first stage, on average over the scored steps.</p>\
          <table><tr><th>expert<th>weight{weights}</table>\n"
     )
+}
+
+/// The marks of both axes, in quarters: dots at their ends stay whole, as the plot has a margin.
+fn axes() -> String {
+    let mark = |quarter: u32| {
+        let share = f64::from(quarter) / 4.0;
+        let (x, y) = (SIDE * share, SIDE * (1.0 - share));
+        format!(
+            "<text x=\"{:.1}\" y=\"{:.1}\">{share:.2}</text><text x=\"-6\" y=\"{:.1}\">{share:.2}</text>",
+            x + 12.0,
+            SIDE + 18.0,
+            y + 4.0
+        )
+    };
+    (0..=4).map(mark).collect()
 }
 
 fn figures(s: &PredictScores) -> String {
@@ -109,5 +126,6 @@ mod tests {
         let page = page("<script>", &scores);
         assert!(!page.contains("<script>") && page.contains("&lt;script&gt;"), "{page}");
         assert!(page.contains("cx=\"240.0\" cy=\"0.0\"") && page.contains("own order 1"), "{page}");
+        assert!(page.contains("<text x=\"-6\" y=\"84.0\">0.75</text>"), "{page}");
     }
 }
