@@ -228,6 +228,9 @@ impl<P: Policy> Core<P> {
             s.failures = 0;
             s.backoff_until = Time::default();
         }
+        if let Some(elder) = self.elder_mut(service) {
+            elder.raised();
+        }
         self.retally(service);
         self.order_adoption(id, service, handle.to_owned(), actions);
         if was.is_none() {
@@ -262,6 +265,11 @@ impl<P: Policy> Core<P> {
         }
     }
 
+    /// The service that a person means who touches an instance of this one: for a key nobody could ever take it back.
+    pub(crate) fn elder_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
+        self.get_mut(self.elder_of(id))
+    }
+
     /// A person stopped an instance past Forerun: its service stays down until a person says otherwise.
     pub(crate) fn stopped_by_hand(&mut self, id: InstanceId, why: &str, actions: &mut Vec<Action>) {
         let now = self.now;
@@ -269,7 +277,7 @@ impl<P: Policy> Core<P> {
         // One that was being stopped anyway was only helped along.
         if !self.is_canary(Canary::WakesStopped)
             && !matches!(instance.state, State::Stopping { .. })
-            && let Some(s) = self.get_mut(instance.service)
+            && let Some(s) = self.elder_mut(instance.service)
         {
             s.told.down = Some(Down { at: now, why: shortened(why), gone: false });
             s.failures = 0;

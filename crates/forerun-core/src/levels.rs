@@ -87,9 +87,10 @@ impl<P: Policy> Core<P> {
             // Nobody here ordered it.
             State::Ready | State::Draining { .. } => {
                 self.set_state(id, State::Paused);
-                if let Some(s) = self.get_mut(service) {
+                if let Some(s) = self.elder_mut(service) {
                     s.told.down = Some(Down { at: now, why: "paused by hand".to_owned(), gone: false });
                 }
+                self.mark_relatives(service);
                 self.publish(service, actions);
             }
             State::Starting
@@ -109,9 +110,10 @@ impl<P: Policy> Core<P> {
         match instance.state {
             State::Resuming { .. } => self.demand.resumed(service, took),
             State::Paused => {
-                if let Some(s) = self.get_mut(service) {
+                if let Some(s) = self.elder_mut(service) {
                     s.told.down = None;
                 }
+                self.mark_relatives(service);
             }
             _ => return,
         }

@@ -195,9 +195,12 @@ impl<P: Policy> Core<P> {
         // The state must change before the table is made, and the table's generation is not known until then.
         self.set_state(id, State::Stopping { ordered: now, why });
         // What it leaves of `max` is for any of its relatives, whether it is stopped or frozen. One that is evicted is
-        // promised already: looked at again at once, two that are held would take it from each other for ever.
-        if !matches!(reason, Reason::Evicted { .. }) {
-            self.mark_relatives(service);
+        // promised already: its own service, or the family that it is to make way in, looked at again at once, would
+        // take it back for ever.
+        match &reason {
+            Reason::Evicted { for_service, .. } if self.elder_of(*for_service) == self.elder_of(service) => {}
+            Reason::Evicted { .. } => self.mark_other_relatives(service),
+            _ => self.mark_relatives(service),
         }
         if unlisted || nobody || self.is_canary(Canary::StopInUse) {
             if !unlisted {

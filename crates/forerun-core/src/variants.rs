@@ -277,6 +277,12 @@ impl<P: Policy> Core<P> {
         relatives.into_iter().for_each(|id| self.mark(id));
     }
 
+    pub(crate) fn mark_other_relatives(&mut self, service: ServiceId) {
+        let relatives: Vec<ServiceId> =
+            self.families.relatives(service).filter(|id| *id != service).collect();
+        relatives.into_iter().for_each(|id| self.mark(id));
+    }
+
     /// How many instances a service may have beside those of its relatives: `max`, or a person's word, is a promise
     /// for generic and specialised ones together.
     pub(crate) fn most_beside_relatives(&self, id: ServiceId) -> u32 {

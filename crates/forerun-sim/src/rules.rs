@@ -136,7 +136,7 @@ impl Checks {
             Event::StoppedByHand { instance, .. } => {
                 let seen = self.orders.instances().find(|i| i.instance == *instance);
                 if let Some(seen) = seen.filter(|s| !s.stopping) {
-                    levels.down.insert(seen.spec.id, (now, true));
+                    levels.down.insert(elder(seen.spec), (now, true));
                 }
                 levels.gone(*instance);
             }
@@ -147,13 +147,13 @@ impl Checks {
                     && !seen.paused
                 {
                     // One that is out of the table may just be given to a key, and then this is no word.
-                    levels.down.insert(seen.spec.id, (now, seen.listed));
+                    levels.down.insert(elder(seen.spec), (now, seen.listed));
                 }
             }
             Event::Resumed { instance, .. } => {
                 levels.resuming.remove(instance);
                 if let Some(seen) = self.orders.instances().find(|i| i.instance == *instance) {
-                    levels.down.remove(&seen.spec.id);
+                    levels.down.remove(&elder(seen.spec));
                 }
             }
             Event::NotChanged { instance, .. } => {
@@ -257,7 +257,7 @@ impl Checks {
                     self.orders.adopt(now, order);
                     return None;
                 }
-                self.levels.down.remove(&order.spec.id);
+                self.levels.down.remove(&elder(&order.spec));
                 self.orders.adopt(now, order);
                 let (paused, theirs) = self.levels.found.get(handle).copied().unwrap_or_default();
                 if paused {
