@@ -226,6 +226,22 @@ fn what_a_persons_number_kept_from_a_key_is_the_keys_when_it_ends() {
 }
 
 #[test]
+fn what_a_person_stopped_of_a_key_is_down_until_a_word_about_its_service() {
+    let mut world = kept(&[ServiceSpec { max: 2, ..shop(false) }]);
+    let red = world.see("red").unwrap();
+    world.request(red);
+    let instance = *world.processes.keys().next().unwrap();
+    world.processes.clear();
+    world.tell(Event::StoppedByHand { instance, why: "stopped by hand".to_owned() });
+    world.hold(red, 1);
+    assert_eq!(world.count("start shop@red"), 1);
+    let order = Override { instances: None, until: Time(0) };
+    world.tell(Event::Override { service: SHOP, order });
+    world.hold(red, 1);
+    assert_eq!(world.count("start shop@red"), 2);
+}
+
+#[test]
 fn where_there_is_one_place_it_is_for_the_key_that_waits_and_not_for_min() {
     let mut world = kept(&[ServiceSpec { max: 1, min: 1, ..shop(false) }]);
     world.pass(START);
