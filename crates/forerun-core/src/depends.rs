@@ -209,17 +209,16 @@ impl<P: Policy> Core<P> {
         !kept && self.count(s.spec.id) > own && !self.links.dependents(&s.spec).any(in_use)
     }
 
-    /// What a service depends on, however far, that has only one instance: evicted for the service, that one would be
-    /// brought back for it at once, for ever.
-    pub(crate) fn barely_met(&self, id: ServiceId) -> BTreeSet<ServiceId> {
+    /// What a service depends on, however far, that has only one instance up, or none: evicted for the service, that one
+    /// would be brought back for it at once, for ever. With how many are up.
+    pub(crate) fn barely_met(&self, id: ServiceId) -> BTreeMap<ServiceId, u32> {
         let mut met = BTreeSet::new();
         let mut open = vec![id];
         while let Some(s) = open.pop().and_then(|id| self.get(id)) {
             let needs = self.links.needs(&s.spec).map(|(need, _)| need);
             open.extend(needs.filter(|need| *need != id && met.insert(*need)));
         }
-        met.retain(|need| self.count(*need) <= 1);
-        met
+        met.into_iter().map(|need| (need, self.count(need))).filter(|(_, up)| *up <= 1).collect()
     }
 
     /// When everything ends, what others depend on goes after them.

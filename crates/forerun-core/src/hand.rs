@@ -338,7 +338,12 @@ impl<P: Policy> Core<P> {
         let since = s.told.mode.filter(|old| Some(old.0) == mode).map_or(now, |old| old.1);
         s.told.mode = mode.map(|mode| (mode, since));
         if s.mode() != Mode::Act {
-            self.keep_draining(id);
+            // A word about a service is one about its keys.
+            let family: Vec<ServiceId> = std::iter::once(id).chain(self.families.variants(id)).collect();
+            for id in family {
+                self.keep_draining(id);
+                self.publish(id, actions);
+            }
         }
         self.publish(id, actions);
         self.mark(id);

@@ -61,6 +61,8 @@ impl<P: Policy> Core<P> {
             self.mark_relatives(id);
         }
         let most = self.most_beside_relatives(id);
+        // What its relatives have is all that it may have: one of them makes way for what is held.
+        let held_back = goal.startable > most && self.get(id).is_some_and(|s| s.held() > 0);
         (goal.target, goal.startable) = (goal.target.min(most), goal.startable.min(most));
         let acts = self.acts(id);
         self.pulls(id, acts && goal.target > 0);
@@ -70,6 +72,9 @@ impl<P: Policy> Core<P> {
             if got < goal.startable && !waits {
                 wanted = got;
             }
+        } else if acts && held_back {
+            self.short.remove(&id);
+            self.react(id, actions);
         } else {
             self.short.remove(&id);
             // What is only watched is left alone, but for what Forerun itself has to take with it when it goes.
@@ -340,7 +345,10 @@ impl<P: Policy> Core<P> {
                 return;
             }
             let needs = self.barely_met(id);
-            if !self.evict_one(id, price, |other| other != id && !needs.contains(&other), false, actions) {
+            // What of a need is frozen beside the one that is up may go.
+            let spared = |other, hot| needs.get(&other).is_some_and(|up| hot || *up == 0);
+            let of = |other, hot| other != id && !spared(other, hot);
+            if !self.evict_one(id, price, of, false, actions) {
                 break;
             }
         }
@@ -356,7 +364,7 @@ impl<P: Policy> Core<P> {
         &mut self,
         id: ServiceId,
         price: i64,
-        of: impl Fn(ServiceId) -> bool,
+        of: impl Fn(ServiceId, bool) -> bool,
         any: bool,
         actions: &mut Vec<Action>,
     ) -> bool {
@@ -414,7 +422,7 @@ impl<P: Policy> Core<P> {
         &self,
         site: SiteId,
         price: i64,
-        of: impl Fn(ServiceId) -> bool,
+        of: impl Fn(ServiceId, bool) -> bool,
         any: bool,
     ) -> Option<(i64, InstanceId, ServiceId)> {
         let mut least: Option<(i64, bool, Time, InstanceId, ServiceId)> = None;
@@ -424,7 +432,7 @@ impl<P: Policy> Core<P> {
                 least = Some(candidate);
             }
         };
-        for s in self.services.iter().flatten().filter(|s| !s.instances.is_empty() && of(s.spec.id)) {
+        for s in self.services.iter().flatten().filter(|s| !s.instances.is_empty()) {
             if !self.acts(s.spec.id) {
                 continue;
             }
@@ -432,13 +440,13 @@ impl<P: Policy> Core<P> {
             let idle = have.saturating_sub(s.spec.instances_for(s.requests()));
             let frozen =
                 s.instances.iter().find(|i| self.is(**i, |i| i.state == State::Paused && i.site == site));
-            if let Some(&instance) = frozen.filter(|_| s.told.down.is_none()) {
+            if let Some(&instance) = frozen.filter(|_| s.told.down.is_none() && of(s.spec.id, false)) {
                 let last = (idle + s.tally.paused).saturating_sub(1) as usize;
                 let worth = s.values.get(last).and_then(|v| v.frozen);
                 offer(worth.map_or(i64::MIN, |f| f.density), false, s.appraised, instance, s.spec.id);
             }
             let bound = have <= self.least(s);
-            if bound && price < AT_ANY_PRICE {
+            if !of(s.spec.id, true) || (bound && price < AT_ANY_PRICE) {
                 continue;
             }
             let Some(at) = idle.checked_sub(1) else { continue };

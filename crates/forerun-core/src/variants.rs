@@ -309,7 +309,7 @@ impl<P: Policy> Core<P> {
         let others: BTreeSet<ServiceId> = self.families.relatives(id).filter(|other| *other != id).collect();
         if !others.is_empty() {
             // Also one that `min` keeps: a request that waits for its key's instance comes before.
-            self.evict_one(id, price, |other| others.contains(&other), true, actions);
+            self.evict_one(id, price, |other, _| others.contains(&other), true, actions);
         }
         self.count(id) < self.most_beside_relatives(id)
     }

@@ -326,6 +326,34 @@ fn a_person_speaks_of_the_service_and_means_its_keys_too() {
 }
 
 #[test]
+fn what_is_watched_from_now_on_keeps_what_was_to_be_stopped_of_its_keys() {
+    let mut world = kept(&[shop(false)]);
+    let red = world.see("red").unwrap();
+    world.request(red);
+    world.quiesce = false;
+    world.pass(Span::from_secs(65));
+    assert_eq!((world.up(red), world.count("stop")), (0, 0), "it drains");
+    world.tell(Event::ModeTold { service: SHOP, mode: Some(Mode::Observe) });
+    assert_eq!(world.up(red), 1);
+    world.pass(Span::from_secs(600));
+    assert_eq!((world.up(red), world.count("stop")), (1, 0));
+}
+
+#[test]
+fn a_key_that_waits_has_the_place_of_a_relative_that_says_later_that_it_is_not_busy() {
+    let busy = Some(Busy::Http { path: "/busy".to_owned(), pointer: None });
+    let mut world = kept(&[ServiceSpec { max: 1, busy, ..shop(false) }]);
+    let [red, blue] = ["red", "blue"].map(|key| world.see(key).unwrap());
+    world.request(red);
+    let instance = *world.processes.keys().next().unwrap();
+    world.hold(blue, 1);
+    world.load(blue, 0, 1, Vec::new());
+    assert_eq!((world.up(red), world.count("start shop@blue")), (1, 0), "it is asked first");
+    world.tell(Event::BusyAnswer { instance, busy: false, why: String::new() });
+    assert_eq!((world.up(red), world.count("start shop@blue")), (0, 1));
+}
+
+#[test]
 fn what_is_only_watched_gets_no_variants() {
     let mut world = kept(&[ServiceSpec { mode: Mode::Observe, ..shop(false) }]);
     assert_eq!(world.see("red"), None);
