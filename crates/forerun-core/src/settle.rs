@@ -62,10 +62,12 @@ impl<P: Policy> Core<P> {
         }
         let most = self.most_beside_relatives(id);
         // What its relatives have is all that it may have: one of them makes way for what is held.
-        let held_back = goal.startable > most && self.get(id).is_some_and(|s| s.held() > 0);
-        (goal.target, goal.startable) = (goal.target.min(most), goal.startable.min(most));
+        let held_back =
+            (self.count(id)..goal.startable).contains(&most) && self.get(id).is_some_and(|s| s.held() > 0);
         let acts = self.acts(id);
+        // Also while its relatives have its places: it is tried again for its dependents, which would pull again.
         self.pulls(id, acts && goal.target > 0);
+        (goal.target, goal.startable) = (goal.target.min(most), goal.startable.min(most));
         let mut wanted = goal.target;
         if acts && self.count(id) < goal.startable {
             let (got, waits) = self.start_until(id, &goal, actions);
@@ -267,7 +269,9 @@ impl<P: Policy> Core<P> {
         if !self.with_dependencies(id, price, actions) || !self.alone(id, price, actions) {
             return Started::Waits;
         }
-        if self.bring_back(id, price, actions) || self.resume_one(id, reason, actions) {
+        // What `max` leaves to its relatives is not for one that is there already either.
+        let free = self.count(id) < self.most_beside_relatives(id);
+        if free && (self.bring_back(id, price, actions) || self.resume_one(id, reason, actions)) {
             return Started::Yes;
         }
         if self.claim(id, price, reason, actions) {
@@ -276,6 +280,9 @@ impl<P: Policy> Core<P> {
         }
         if !self.relatives_make_way(id, price, actions) {
             return Started::NoRoom;
+        }
+        if !free && (self.bring_back(id, price, actions) || self.resume_one(id, reason, actions)) {
+            return Started::Yes;
         }
         let Some(s) = self.get(id) else { return Started::NoRoom };
         let spec = s.spec.clone();
