@@ -45,7 +45,7 @@ impl Rooms {
     }
 
     /// Where nobody is short any more, room costs nothing.
-    pub(crate) fn short_at(&mut self, short: &[SiteId]) {
+    pub(crate) fn served_but_at(&mut self, short: &[SiteId]) {
         let others = self.others.iter_mut().map(|(id, room)| (*id, room));
         for (site, room) in std::iter::once((SiteId(0), &mut self.first)).chain(others) {
             if !short.contains(&site) {

@@ -208,9 +208,8 @@ impl<P: Policy> Core<P> {
             self.short.remove(&id);
             self.settle(id, actions);
         }
-        if self.short.is_empty() {
-            self.rooms.short_at(&[]);
-        }
+        let short: Vec<SiteId> = self.short.iter().map(|id| self.site(*id)).collect();
+        self.rooms.served_but_at(&short);
     }
 
     fn appraise(&mut self, id: ServiceId) -> Time {
@@ -365,8 +364,8 @@ impl<P: Policy> Core<P> {
         }
     }
 
-    /// Evicts the idle instance that is worth least at the service's site among those `of` some services, if that is less than `price`.
-    /// With `any`, what bounds keep goes too for a held request.
+    /// Evicts the idle instance that is worth least at the service's site, if that is less than `price`: one `of` some
+    /// services, where the flag tells hot ones from frozen. With `any`, what bounds keep goes too for a held request.
     pub(crate) fn evict_one(
         &mut self,
         id: ServiceId,
@@ -403,8 +402,8 @@ impl<P: Policy> Core<P> {
         self.rooms.at(site).after(&going, &self.claims(id, price))
     }
 
-    /// What other services of its site that are short of room are waiting for and what goes before this price: held requests, and
-    /// before a plan also what bounds demand.
+    /// What other services of its site that are short of room are waiting for and what goes before this price: held
+    /// requests, and before a plan also what bounds demand.
     fn claims(&self, id: ServiceId, price: i64) -> Vec<Resources> {
         let (mut claims, site) = (Vec::new(), self.site(id));
         for &other in self.short.iter().filter(|&&o| o != id && self.site(o) == site) {
@@ -420,8 +419,8 @@ impl<P: Policy> Core<P> {
         claims
     }
 
-    /// The idle instance of some services at a site that is worth least, of several a frozen one: value per GB and hour, the
-    /// instance, its service.
+    /// The idle instance of some services at a site that is worth least, of several a frozen one: value per GB and
+    /// hour, the instance, its service.
     ///
     /// What bounds keep is spared, but for what was started when its service was described as larger, or `any`: that
     /// goes for a held request, and its bounds bring it back when they can.
