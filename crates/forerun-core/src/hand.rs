@@ -339,10 +339,10 @@ impl<P: Policy> Core<P> {
         s.told.mode = mode.map(|mode| (mode, since));
         if s.mode() != Mode::Act {
             // A word about a service is one about its keys.
-            let family: Vec<ServiceId> = std::iter::once(id).chain(self.families.variants(id)).collect();
-            for id in family {
-                self.keep_draining(id);
-                self.publish(id, actions);
+            self.keep_draining(id);
+            for variant in self.families.variants(id).collect::<Vec<_>>() {
+                self.keep_draining(variant);
+                self.publish(variant, actions);
             }
         }
         self.publish(id, actions);
