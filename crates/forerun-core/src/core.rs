@@ -698,10 +698,9 @@ impl<P: Policy> Core<P> {
             // Other routers' requests are counted as they were last told.
             let own = load.in_flight.saturating_add(load.waiting).min(after);
             let peak = before.max(after).max((after - own).saturating_add(load.peak));
+            let (peak_needed, needed) = (s.spec.instances_for(peak), s.spec.instances_for(after));
             self.loads.seen(load.service, peak, after);
-            let Some(s) = self.get(load.service) else { continue };
-            let (peak, needed) = (s.spec.instances_for(peak), s.spec.instances_for(after));
-            self.policy.needed(now, load.service, peak, needed);
+            self.policy.needed(now, load.service, peak_needed, needed);
             self.mark(load.service);
         }
     }

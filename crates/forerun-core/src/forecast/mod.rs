@@ -206,7 +206,8 @@ impl Forecast {
         }
     }
 
-    /// The chances of the levels above what is needed now, for a start that takes `lead`, appended to `out`; returns when they change next by the mere passing of time.
+    /// The chances of the levels above what is needed now, for a start that takes `lead`, appended to `out`; returns when
+    /// they change next by the mere passing of time.
     pub fn chances(
         &mut self,
         now: Time,

@@ -90,7 +90,6 @@ impl Publisher {
             keys,
             specs: shell.core().specs().filter(|s| s.variant.is_none()).map(Arc::clone).collect(),
             sites: shell.core().sites().collect(),
-
             totals: keys::totals(shell.meter().totals(shell.now()), |id| shell.core().elder_of(id)),
             journal: shell.journal().clone(),
             violations: shell.invariants().counts().clone(),
