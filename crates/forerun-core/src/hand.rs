@@ -221,6 +221,8 @@ impl<P: Policy> Core<P> {
         instance.address = Some(address);
         handle.clone_into(&mut instance.handle);
         instance.found = was.is_none();
+        // Before the backend says so: what is too many may go at once.
+        instance.own = was.is_none();
         self.instances.insert(id, instance);
         if let Some(s) = self.get_mut(service) {
             s.instances.push(id);

@@ -60,6 +60,21 @@ fn what_a_start_took_over_is_not_adopted_when_it_is_told_of_again() {
 }
 
 #[test]
+fn of_too_many_that_are_found_a_persons_own_is_the_last_to_go() {
+    for own_first in [true, false] {
+        let mut story = Story::begin(&[ServiceSpec { max: 1, ..container(A) }]);
+        for own in [own_first, !own_first] {
+            match own {
+                true => story.found(A, "own", 81),
+                false => story.found_was(A, "clone", 82, Some(7), false),
+            }
+        }
+        let own = story.adopted().iter().find(|(_, handle)| handle == "own").unwrap().0;
+        assert_eq!((story.stops(), story.ids(InstanceState::Ready)), (1, vec![own]), "{own_first}");
+    }
+}
+
+#[test]
 fn an_id_of_an_earlier_life_stays_unless_this_life_has_used_it() {
     let mut story = Story::begin(&[container(A), container(B)]);
     story.hold(A, 1);

@@ -41,6 +41,15 @@ pub(super) struct Found {
     pub(super) told: Option<Instant>,
 }
 
+/// What became of asking for a container.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Hold {
+    Got,
+    /// Its holder is ordered to end, and whoever asked is next.
+    Wait,
+    Taken,
+}
+
 #[derive(Debug, Default)]
 struct Marks {
     signal: Option<(Instant, String)>,
@@ -54,6 +63,8 @@ pub(super) struct Books {
     pub(super) runs: HashMap<InstanceId, Run>,
     /// Which instance has a container.
     holders: HashMap<String, InstanceId>,
+    /// Which instance is to have a container whose holder is ordered to end.
+    heirs: HashMap<String, InstanceId>,
     pub(super) services: BTreeMap<ServiceId, Arc<ServiceSpec>>,
     /// When the services were told first.
     pub(super) known_since: Option<Instant>,
@@ -80,8 +91,23 @@ impl Books {
         let Some(run) = self.runs.get_mut(&instance) else { return false };
         run.container = Some(container.to_owned());
         self.holders.insert(container.to_owned(), instance);
+        self.heirs.remove(container);
         self.unfind(container);
         true
+    }
+
+    /// The same for one that may be on its way out: its next holder is whoever asks first.
+    pub(super) fn hold_or_wait(&mut self, container: &str, instance: InstanceId) -> Hold {
+        if self.heirs.get(container).is_some_and(|heir| *heir != instance) {
+            return Hold::Taken;
+        }
+        let holder = self.holder(container).filter(|holder| *holder != instance);
+        let holder = holder.and_then(|holder| self.runs.get(&holder));
+        if holder.is_some_and(|run| run.stop.borrow().is_some()) {
+            self.heirs.insert(container.to_owned(), instance);
+            return Hold::Wait;
+        }
+        if self.hold(container, instance) { Hold::Got } else { Hold::Taken }
     }
 
     /// A container that is not there any more; its instance gets another.
@@ -93,6 +119,7 @@ impl Books {
     /// Forgets an instance; its container is nobody's.
     pub(super) fn end(&mut self, instance: InstanceId) {
         self.readings.remove(&instance);
+        self.heirs.retain(|_, heir| *heir != instance);
         if let Some(container) = self.runs.remove(&instance).and_then(|run| run.container) {
             self.holders.remove(&container);
             self.marks.remove(&container);
@@ -221,6 +248,26 @@ mod tests {
         books.end(a);
         assert!(books.hold("x", b));
         assert_eq!(books.holder("x"), Some(b));
+    }
+
+    #[test]
+    fn the_next_holder_is_who_asked_first() {
+        let mut books = Books::default();
+        let [a, b, c] = [1, 2, 3].map(InstanceId);
+        books.runs.extend([a, b, c].map(|id| (id, run("web"))));
+        assert_eq!(books.hold_or_wait("x", a), Hold::Got);
+        assert_eq!(books.hold_or_wait("x", b), Hold::Taken, "nobody has told it to end");
+        books.runs[&a].stop.send_replace(Some(Duration::ZERO));
+        assert_eq!(books.hold_or_wait("x", b), Hold::Wait);
+        assert_eq!(books.hold_or_wait("x", c), Hold::Taken, "it has its next holder");
+        books.end(a);
+        assert_eq!(books.hold_or_wait("x", c), Hold::Taken);
+        assert_eq!(books.hold_or_wait("x", b), Hold::Got);
+        books.runs[&b].stop.send_replace(Some(Duration::ZERO));
+        assert_eq!(books.hold_or_wait("x", c), Hold::Wait);
+        books.end(c);
+        books.end(b);
+        assert!(books.heirs.is_empty(), "who waited has ended before");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From the order to start to a container that takes requests.
 
-use super::books::own_name;
+use super::books::{Hold, own_name};
 use super::clone;
 use super::end::{Ended, has_ended};
 use super::engine::{Engine, EngineError};
@@ -16,13 +16,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::time::{sleep_until, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout_at};
 
 /// What a container that was to become ready gets to end: it serves nobody, and may be somebody's database.
 const GRACE_OWN: Duration = Duration::from_secs(10);
 const GRACE_MADE: Duration = Duration::from_secs(1);
 /// For cleaning up after a start that failed; what is left then goes when the engine is looked at anew.
 const CLEANING: Duration = Duration::from_secs(20);
+
+/// Between looks at whether a container that is being stopped has ended.
+const ENDING: Duration = Duration::from_millis(10);
 
 const LATE: &str = "not ready after";
 
@@ -126,7 +129,9 @@ async fn get(life: &mut Life, until: Instant) -> Result<Got, Fall> {
         Some(name) => {
             let own = own(life, name, until).await?;
             let id = own.id.clone().unwrap_or_default();
-            if own_name(&spec).is_some() && life.keeper.books.borrow_mut().hold(&id, life.instance) {
+            if own_name(&spec).is_some() && held(life, name, &id, until).await? {
+                // It may have been waited for.
+                let own = self::own(life, name, until).await?;
                 let paused = own.state.is_some_and(|state| state.paused == Some(true));
                 return Ok(Got { id, own: true, paused });
             }
@@ -136,6 +141,26 @@ async fn get(life: &mut Life, until: Instant) -> Result<Got, Fall> {
     };
     stopped(life)?;
     make(life, recipe, until).await
+}
+
+/// Whether the user's own container is this instance's now. One that is just being stopped is waited for: a clone
+/// beside it would write to the same mounts.
+async fn held(life: &mut Life, name: &str, id: &str, until: Instant) -> Result<bool, Fall> {
+    loop {
+        match life.keeper.books.borrow_mut().hold_or_wait(id, life.instance) {
+            Hold::Got => return Ok(true),
+            Hold::Taken => return Ok(false),
+            Hold::Wait => {}
+        }
+        tokio::select! {
+            () = ordered_to_stop(&mut life.stop) => return Err(Fall::Stopped),
+            () = sleep_until(until.into()) => {
+                let after = life.spec.start_timeout;
+                return Err(Fall::Failed(format!("{LATE} {after}: the container `{name}` is still being stopped")));
+            }
+            () = sleep(ENDING) => {}
+        }
+    }
 }
 
 async fn own(life: &Life, name: &str, until: Instant) -> Result<ContainerInspectResponse, Fall> {

@@ -101,7 +101,7 @@ pub(super) async fn one(keeper: &Rc<Keeper>, engine: &Engine, id: &str) -> Resul
 enum Whose {
     /// A known service's, as its own container or made for it.
     Service(Arc<ServiceSpec>),
-    /// Made by this installation, and no known service's.
+    /// Made by this installation, for an instance that has ended or for no known service.
     LeftOver,
     /// Made by this life for an instance that is just being started.
     Coming,
@@ -167,9 +167,9 @@ fn whose(
         let own = books.owner_of(&name_of(found)).filter(|_| !labels.contains_key(INSTANCE));
         return own.map_or(Whose::Nobody, |spec| Whose::Service(Arc::clone(spec)));
     }
-    let of_this_life = labels.get(LIFE) == Some(&keeper.owner.life);
-    if of_this_life && instance_of(labels).is_some_and(|instance| books.runs.contains_key(&instance)) {
-        return Whose::Coming;
+    if let (true, Some(instance)) = (labels.get(LIFE) == Some(&keeper.owner.life), instance_of(labels)) {
+        // An engine that fell silent may carry out an order to make one after that instance's end.
+        return if books.runs.contains_key(&instance) { Whose::Coming } else { Whose::LeftOver };
     }
     match labels.get(SERVICE).and_then(|service| books.named(service)) {
         Some(spec) => Whose::Service(Arc::clone(spec)),

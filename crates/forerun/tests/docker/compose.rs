@@ -81,6 +81,22 @@ impl<'a> Story<'a> {
         names().into_iter().filter(|name| self.engine.is_running(&container(name))).collect()
     }
 
+    /// Waits until the engine says so too: what is told may be a moment old.
+    fn all_up(&self) {
+        let start = Instant::now();
+        while self.running().len() < names().len() {
+            let up = self.running();
+            assert!(
+                start.elapsed() < PATIENCE,
+                "not all are up: {up:?}: {:?}\n{}\n{}",
+                names().map(|name| self.engine.inspect(&container(name))["State"].clone()),
+                self.live().status(),
+                self.world.log()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     fn asleep(&self) {
         let start = Instant::now();
         while !self.running().is_empty() {
@@ -243,8 +259,7 @@ fn forerun_killed(story: &mut Story<'_>) {
         story.tell(&["scale", &service(name), "1", "--for", "10m"]);
         story.until(name, "held", |s| s["instances"]["ready"] == 1);
     }
-    // What is told may be a moment old.
-    eventually("all are up", PATIENCE, || story.running().len() == names().len());
+    story.all_up();
     story.live.as_mut().unwrap().kill();
     let before = identity(story.engine);
     let running = story.running();

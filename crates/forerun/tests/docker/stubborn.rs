@@ -57,6 +57,8 @@ fn a_request_waits_no_longer_than_its_owner_lets_it_take_to_end() {
             let took = began.elapsed();
             assert_eq!(answer.status, 200, "{stopped:?}: {}\n{}", answer.text(), world.log());
             assert!(took < STOP_TIMEOUT + START, "{stopped:?}: {took:?}: {}", world.log());
+            // Its next life is its own: a second one beside it would share its mounts.
+            assert_eq!(engine.containers().len(), 1, "{stopped:?}: {:?}", engine.containers());
         });
         eventually("it sleeps again", SOON, || !engine.is_running("mine"));
     }
