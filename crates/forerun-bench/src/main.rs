@@ -58,7 +58,7 @@ fn main() {
     // `wake`, `router` and `specialise` start this program again: as what they run, and as the process backend's helpers.
     match std::env::args().nth(1).as_deref() {
         Some("__reaper") => forerun_backends::reaper_main(),
-        Some("__launch") => forerun_backends::launcher_main(2),
+        Some("__launch") => forerun_backends::launcher_main(),
         Some("__fixture") => {
             forerun_backends::fixture::main(std::env::args().skip(2));
             return;

@@ -69,8 +69,6 @@ pub(crate) enum Command {
         /// Open files that the instance may have before it asks for more
         #[arg(long)]
         open_files: Option<u64>,
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        command: Vec<OsString>,
     },
 }
 

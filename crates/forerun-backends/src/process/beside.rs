@@ -34,13 +34,12 @@ impl Beside {
     pub(super) fn run(&self, command: &[String], within: Duration) -> Result<Waited, String> {
         let until = Instant::now() + within;
         let launcher = self.launcher_command.as_deref();
-        let prepared = prepare::beside(self.place(), &self.spec, command, launcher)?;
+        let prepared = prepare::beside(self.place(), &self.spec, command)?;
         let program = command.first().map_or("", String::as_str);
         let group = self.group.as_deref();
         let not_begun =
             |error: &child::NotBegun| error.sentence(|error| why::not_spawned(error, program, None, None));
-        let mut held =
-            child::hold(prepared, launcher.is_some(), None, group).map_err(|error| not_begun(&error))?;
+        let mut held = child::hold(prepared, launcher, None, group).map_err(|error| not_begun(&error))?;
         if let Err(error) = held.begin(group) {
             let _ = held.child.kill();
             let _ = held.child.wait();

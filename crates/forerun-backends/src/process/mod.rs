@@ -26,6 +26,7 @@ mod probe;
 mod procfs;
 mod reaper;
 mod run;
+mod spare;
 mod spawn;
 mod state;
 mod sys;
@@ -64,8 +65,8 @@ pub struct ProcessSettings {
     /// Forerun until its next start. `["/proc/self/exe", "__reaper"]` runs the present binary, even if its file has
     /// been replaced.
     pub reaper_command: Option<Vec<String>>,
-    /// The command that runs [`launcher_main`], to which the service's own command is appended; without one,
-    /// Forerun forks, which takes the longer the more memory it uses. `["/proc/self/exe", "__launch"]`.
+    /// The command that runs [`launcher_main`]; without one, Forerun forks, which takes the longer the more memory it
+    /// uses, and has no launcher wait for the next start. `["/proc/self/exe", "__launch"]`.
     pub launcher_command: Option<Vec<String>>,
     /// Where the list of running processes is kept. One folder belongs to one Forerun at a time.
     pub state_folder: Option<PathBuf>,
@@ -106,7 +107,7 @@ impl Default for ProcessSettings {
 
 impl ProcessSettings {
     /// With this very program as reaper and launcher: it must run [`reaper_main`] for the argument `__reaper` and
-    /// [`launcher_main`]`(2)` for `__launch`.
+    /// [`launcher_main`] for `__launch`.
     #[must_use]
     pub fn of_this_program(state_folder: &Path) -> Self {
         let this = |command: &str| Some(vec!["/proc/self/exe".to_owned(), command.to_owned()]);

@@ -48,19 +48,17 @@ impl CommandText<'_> {
 ///
 /// # Errors
 /// What cannot be run as it is described, or not for this key.
-pub(super) fn prepare<'a>(
-    place: Place<'_>,
-    spec: &'a ServiceSpec,
-    launcher: Option<&[String]>,
-) -> Result<Prepared<'a>, String> {
+pub(super) fn prepare<'a>(place: Place<'_>, spec: &'a ServiceSpec) -> Result<Prepared<'a>, String> {
     let Launch::Process { command, env, folder } = &spec.launch else {
         return Err("the process backend runs commands, and this service has none".to_owned());
     };
     hooks::check_ready(&spec.ready)?;
     let (program, args) = command.split_first().ok_or("the command is empty")?;
     let special = Special::of(place, spec)?;
+    let own = command.iter().chain(env.values()).chain(folder);
+    check_nul(own.chain(&special.args).chain(special.env.values()))?;
     let fill = |text: &str| put_in(text, place);
-    let mut prepared = begin(&fill(program), launcher);
+    let mut prepared = begin(&fill(program));
     prepared.args(args.iter().map(|arg| fill(arg))).args(&special.args);
     prepared.env("PORT", place.port.to_string()).env(procfs::MARK, place.instance.to_string());
     set_env(&mut prepared, env.iter().map(|(name, value)| (name.as_str(), fill(value))))?;
@@ -83,15 +81,11 @@ pub(super) fn prepare<'a>(
 ///
 /// # Errors
 /// An empty command, or names that cannot be.
-pub(super) fn beside(
-    place: Place<'_>,
-    spec: &ServiceSpec,
-    command: &[String],
-    launcher: Option<&[String]>,
-) -> Result<Command, String> {
+pub(super) fn beside(place: Place<'_>, spec: &ServiceSpec, command: &[String]) -> Result<Command, String> {
     let (program, args) = command.split_first().ok_or("the command is empty")?;
+    check_nul(command)?;
     let fill = |text: &str| put_in(text, place);
-    let mut prepared = begin(&fill(program), launcher);
+    let mut prepared = begin(&fill(program));
     prepared.args(args.iter().map(|arg| fill(arg)));
     prepared.env("PORT", place.port.to_string()).env(procfs::MARK, place.instance.to_string());
     prepared.env(FILES, place.files);
@@ -112,20 +106,26 @@ fn put_in(text: &str, place: Place<'_>) -> String {
     text.replace("{port}", &place.port.to_string()).replace("{files}", &place.files.to_string_lossy())
 }
 
-fn begin(program: &str, launcher: Option<&[String]>) -> Command {
-    let mut command = match launcher.and_then(<[String]>::split_first) {
-        Some((launcher, rest)) => {
-            let mut command = Command::new(launcher);
-            command.args(rest).arg(program);
-            command
-        }
-        None => Command::new(program),
-    };
+/// The system's texts end at the first such byte.
+fn check_nul<'a>(texts: impl IntoIterator<Item = &'a String>) -> Result<(), String> {
+    match texts.into_iter().find(|text| text.contains('\0')) {
+        Some(text) => Err(format!("`{}` has a nul byte, which no command can be given", text.escape_debug())),
+        None => Ok(()),
+    }
+}
+
+fn begin(program: &str) -> Command {
+    let mut command = Command::new(program);
+    without_ours(&mut command);
+    command
+}
+
+/// Takes what is Forerun's own out of a command's environment.
+pub(super) fn without_ours(command: &mut Command) {
     let ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"FORERUN_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
-    command
 }
 
 fn set_env<'a>(command: &mut Command, env: impl Iterator<Item = (&'a str, String)>) -> Result<(), String> {

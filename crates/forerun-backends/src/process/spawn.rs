@@ -5,11 +5,12 @@
 //! owns the reaper, the state file and the control groups, where a process stands before anything of its service runs.
 
 use super::cgroup::{Group, Groups, Limits};
-use super::child::{self, NotBegun};
+use super::child::{self, Held, NotBegun};
 use super::files::{self, Files};
 use super::keeper::{Mailbox, Message};
 use super::prepare::{Place, prepare};
 use super::reaper::Reaper;
+use super::spare::Spare;
 use super::state::StateFile;
 use super::{ProcessSettings, procfs};
 use crate::SetupError;
@@ -17,7 +18,7 @@ use forerun_types::{InstanceId, Resources, ServiceSpec};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ const REAPER_CHECK: Duration = Duration::from_secs(1);
 /// The first pause before a reaper that ended is started again; it doubles up to [`REAPER_PAUSE_MAX`].
 const REAPER_PAUSE: Duration = Duration::from_secs(1);
 const REAPER_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long after a start the launcher for the next one is made: what was just started needs the CPU more.
+const SPARE_AFTER: Duration = Duration::from_millis(250);
 /// Groups that were still busy when their instance was gone; the end of the life removes what is beyond.
 const BUSY_GROUPS_MAX: usize = 1_024;
 
@@ -83,6 +86,10 @@ struct Entry {
 /// What the thread owns.
 #[derive(Debug)]
 pub(super) struct Spawner {
+    /// Before the groups, one of which it is in.
+    spare: Option<Spare>,
+    /// What the last start's group limits, as the next one's probably does; `None` where no spare is to be made.
+    spare_kinds: Option<(bool, bool)>,
     /// Before the reaper: it must find them ended when it is told to go.
     groups: Option<Groups>,
     launcher_command: Option<Vec<String>>,
@@ -120,6 +127,8 @@ impl Spawner {
             }
         }
         Ok(Self {
+            spare: None,
+            spare_kinds: None,
             launcher_command: settings.launcher_command.clone(),
             reaper_command,
             reaper,
@@ -140,7 +149,10 @@ impl Spawner {
     pub(super) fn run(mut self, jobs: &Receiver<Job>, mailbox: &Mailbox) {
         loop {
             let watched = self.reaper_command.is_some() && !self.sessions.is_empty();
-            let job = if watched || !self.busy_groups.is_empty() {
+            let lacks_spare = self.spare.is_none() && self.spare_kinds.is_some();
+            let job = if lacks_spare {
+                jobs.recv_timeout(SPARE_AFTER)
+            } else if watched || !self.busy_groups.is_empty() {
                 jobs.recv_timeout(REAPER_CHECK)
             } else {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -152,7 +164,12 @@ impl Spawner {
                     mailbox.send(Message::Spawned { serial, result });
                 }
                 Ok(Job::Gone { session }) => self.forget(session),
-                Err(RecvTimeoutError::Timeout) => self.busy_groups.retain(|group| !group.remove()),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.busy_groups.retain(|group| !group.remove());
+                    if lacks_spare {
+                        self.make_spare();
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -161,19 +178,17 @@ impl Spawner {
     fn spawn(&mut self, instance: InstanceId, spec: &ServiceSpec, port: u16) -> Result<Process, String> {
         let folder = self.files.folder(instance);
         let place = Place { instance, port, files: &folder };
-        let prepared = prepare(place, spec, self.launcher_command.as_deref())?;
+        let prepared = prepare(place, spec)?;
         if let Some(files) = &prepared.files {
             files::write(&folder, files)?;
         }
-        let group = self.group(instance, spec.resources);
         let text = prepared.text;
         let not_begun = |error: &NotBegun| error.sentence(|error| text.not_spawned(error));
-        let reaper = self.reaper.as_ref().map(Reaper::socket);
-        let launcher = self.launcher_command.is_some();
-        let mut held = match child::hold(prepared.command, launcher, reaper, group.as_deref()) {
+        let limits = self.limits(spec.resources);
+        let (mut held, group) = match self.hold(instance, prepared.command, limits) {
             Ok(held) => held,
             Err(error) => {
-                self.let_go(instance, group);
+                self.let_go(instance, None);
                 return Err(not_begun(&error));
             }
         };
@@ -195,12 +210,47 @@ impl Spawner {
         }
     }
 
-    /// A control group for an instance, if there are any to be had.
-    fn group(&mut self, instance: InstanceId, resources: Resources) -> Option<Arc<Group>> {
-        let limits = Limits {
+    /// The spare becomes the instance's process if it can; else one is made.
+    fn hold(
+        &mut self,
+        instance: InstanceId,
+        command: Command,
+        limits: Limits,
+    ) -> Result<(Held, Option<Arc<Group>>), NotBegun> {
+        let launcher = self.launcher_command.as_deref();
+        self.spare_kinds = launcher.map(|_| limits.kinds());
+        if let Some((spare, group)) = self.spare.take().and_then(|spare| spare.become_limited(limits)) {
+            return Ok((spare.with(command, Some(group.is_some())), group));
+        }
+        let group = self.group(instance, limits);
+        let reaper = self.reaper.as_ref().map(Reaper::socket);
+        match child::hold(command, self.launcher_command.as_deref(), reaper, group.as_deref()) {
+            Ok(held) => Ok((held, group)),
+            Err(error) => {
+                if let Some(group) = group {
+                    self.bury(group);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn make_spare(&mut self) {
+        let kinds = self.spare_kinds.take();
+        if let (Some(kinds), Some(launcher)) = (kinds, &self.launcher_command) {
+            self.spare = Spare::make(launcher, self.groups.as_mut(), kinds);
+        }
+    }
+
+    fn limits(&self, resources: Resources) -> Limits {
+        Limits {
             memory_bytes: Some(resources.memory_bytes).filter(|bytes| self.limit_memory && *bytes > 0),
             cpu_milli: Some(resources.cpu_milli).filter(|milli| self.limit_cpu && *milli > 0),
-        };
+        }
+    }
+
+    /// A control group for an instance, if there are any to be had.
+    fn group(&mut self, instance: InstanceId, limits: Limits) -> Option<Arc<Group>> {
         match self.groups.as_mut()?.make(&instance.to_string(), limits) {
             Ok(group) => Some(Arc::new(group)),
             Err(error) => {

@@ -34,10 +34,9 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         Command::Fixture { flags } => demo::fixture(flags),
         Command::Up(args) => up::run(&args, out),
         Command::Reaper => forerun_backends::reaper_main(),
-        Command::Launch { open_files, command } => {
+        Command::Launch { open_files } => {
             open_files::set(open_files);
-            // What stands before the instance's own command is not its.
-            forerun_backends::launcher_main(std::env::args_os().count().saturating_sub(command.len()))
+            forerun_backends::launcher_main()
         }
         Command::Replay(args) => crate::replay::run(&args, out),
         Command::Predict(args) => predict::run(&args, out),

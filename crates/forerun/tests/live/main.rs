@@ -16,6 +16,7 @@ mod http;
 mod journal;
 mod keys;
 mod kill;
+mod spare;
 mod starts;
 mod websocket;
 mod why;

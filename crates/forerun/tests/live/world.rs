@@ -300,6 +300,17 @@ impl Live {
         assert!(broken.is_empty(), "does not hold: {broken:?}");
     }
 
+    /// Children of Forerun's with this word among their arguments.
+    pub(crate) fn children(&self, word: &str) -> Vec<u32> {
+        let parent = |pid: u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // After the name, which may hold anything.
+            stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
+        };
+        let pids = processes(word).into_iter().map(|(pid, _)| pid);
+        pids.filter(|pid| parent(*pid) == Some(self.child.id())).collect()
+    }
+
     /// Asks for a draining end and waits for it.
     pub(crate) fn drain(mut self) {
         self.has_held();

@@ -24,6 +24,13 @@ pub(in crate::process) struct Limits {
     pub(in crate::process) cpu_milli: Option<u64>,
 }
 
+impl Limits {
+    /// Of which of the two there is a limit.
+    pub(in crate::process) fn kinds(self) -> (bool, bool) {
+        (self.memory_bytes.is_some(), self.cpu_milli.is_some())
+    }
+}
+
 /// What became of the memory limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::process) struct Oom {
@@ -47,20 +54,17 @@ impl Group {
         (version, keep): (Version, PathBuf),
         memory: Option<(Version, PathBuf)>,
         cpu: Option<(Version, PathBuf)>,
-        limits: Limits,
     ) -> io::Result<Self> {
         let group = Self { version, keep, memory, cpu };
-        let made = group.fill(limits);
+        let made = group.folders().into_iter().try_for_each(fs::create_dir);
         if made.is_err() {
             group.remove();
         }
         made.map(|()| group)
     }
 
-    fn fill(&self, limits: Limits) -> io::Result<()> {
-        for folder in self.folders() {
-            fs::create_dir(folder)?;
-        }
+    /// Sets what may be used, where the group stands in the hierarchy for it.
+    pub(in crate::process) fn limit(&self, limits: Limits) -> io::Result<()> {
         if let (Some((version, folder)), Some(bytes)) = (&self.memory, limits.memory_bytes) {
             limit_memory(*version, folder, bytes)?;
         }

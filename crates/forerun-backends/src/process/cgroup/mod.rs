@@ -168,12 +168,25 @@ impl Groups {
     /// # Errors
     /// What the system said; nothing is left then.
     pub(super) fn make(&mut self, name: &str, limits: Limits) -> io::Result<Group> {
+        let group = self.make_unlimited(name, limits.kinds())?;
+        let limited = group.limit(limits);
+        if limited.is_err() {
+            group.remove();
+        }
+        limited.map(|()| group)
+    }
+
+    /// A fresh group in which nothing is limited yet, and memory and CPU can be.
+    ///
+    /// # Errors
+    /// What the system said; nothing is left then.
+    pub(super) fn make_unlimited(&mut self, name: &str, (memory, cpu): (bool, bool)) -> io::Result<Group> {
         self.made += 1;
         let name = format!("{name}-{}", self.made);
         let of = |base: &Base| (base.version, base.folder.join(&name));
-        let memory = self.memory.as_ref().filter(|_| limits.memory_bytes.is_some()).map(of);
-        let cpu = self.cpu.as_ref().filter(|_| limits.cpu_milli.is_some()).map(of);
-        Group::make(of(&self.keep), memory, cpu, limits)
+        let memory = self.memory.as_ref().filter(|_| memory).map(of);
+        let cpu = self.cpu.as_ref().filter(|_| cpu).map(of);
+        Group::make(of(&self.keep), memory, cpu)
     }
 }
 
