@@ -4,7 +4,9 @@ use super::history::History;
 use super::store::join;
 
 /// A user's own contexts: what followed the last 0, 1, ... steps.
-pub(super) const OWN_ORDERS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 8, 11, 16];
+pub(super) const OWN_ORDERS: [usize; 10] = [0, 1, 2, 3, 4, 6, 8, 12, 18, 28];
+/// The longest of them.
+const DEPTH: usize = OWN_ORDERS[OWN_ORDERS.len() - 1];
 /// Everyone's.
 pub(super) const ALL_ORDERS: [usize; 6] = [0, 1, 2, 3, 4, 5];
 /// Single steps, the last and further back: everyone's. All count into the same contexts, so that an item's followers
@@ -70,8 +72,8 @@ pub(super) fn name(k: usize) -> String {
 pub(super) fn keys(asked: &Asked, h: &History) -> [u64; LOOKED_UP] {
     let mut keys = [0u64; LOOKED_UP];
     let own = join(asked.user, 0x0117);
-    let mut chain = [0u64; 17];
-    let depth = h.len().min(16);
+    let mut chain = [0u64; DEPTH + 1];
+    let depth = h.len().min(DEPTH);
     let mut hash = 0x51ed;
     for (i, slot) in chain.iter_mut().enumerate().take(depth + 1) {
         if i > 0 {

@@ -1,8 +1,9 @@
 //! Which item a user turns to next.
 //!
 //! Contexts of many kinds ([`keys`]) each remember what has followed them ([`store`]). The first stage blends what they
-//! say ([`blend`]), the second weighs the likeliest once more, one by one ([`rescore`]); what nobody has ever turned to
-//! has a chance of its own ([`novelty`]). All of it is learned online, a step at a time, in constant time. In the manner
+//! say ([`blend`]), the second weighs the likeliest once more, one by one ([`rescore`]), the third corrects the first two
+//! ranks by how often their like was right ([`refine`]); what nobody has ever turned to has a chance of its own
+//! ([`novelty`]). All of it is learned online, a step at a time, in constant time. In the manner
 //! of prediction by partial matching and of PAQ's context mixing, over items instead of bits.
 
 mod blend;
@@ -14,6 +15,7 @@ mod history;
 mod keys;
 mod novelty;
 mod profile;
+mod refine;
 mod rescore;
 mod store;
 mod when;
@@ -24,9 +26,10 @@ use evidence::{EXPERTS, Evidence, Items};
 pub use foresight::{Foresight, Outlook};
 pub use history::History;
 pub use keys::Asked;
-use keys::{LOOKED_UP, is_own, keys};
+use keys::{ALL_FIRST, LOOKED_UP, is_own, keys};
 use novelty::Novelty;
 pub use profile::{Contexts, Profile};
+use refine::Refine;
 use rescore::Rescore;
 use serde::{Deserialize, Serialize};
 use store::Store;
@@ -38,8 +41,11 @@ const USERS_SHARE: f64 = 0.25;
 /// A user's contexts halve their counts at this total, so that habits change; everyone's hardly fade.
 const OWN_FADE: u32 = 1_000;
 const ALL_FADE: u32 = 60_000;
-/// Steps after which a user has weights of their own.
+/// Steps after which a user has weights of their own in the first stage, and in those after it.
 const OWN_WEIGHTS_FROM: u32 = 16;
+const OWN_LATER_FROM: u32 = 64;
+/// A user's own orders are begun up to so many beyond the longest that was known: a passage that comes once fills few.
+const OWN_BEGUN: usize = 3;
 /// Items have numbers below this.
 pub const ITEMS_MAX: u32 = 1 << 22;
 
@@ -70,6 +76,7 @@ pub struct Predictor {
     items: Items,
     blend: Blend,
     rescore: Rescore,
+    refine: Refine,
     novelty: Novelty,
     steps: u64,
     #[serde(skip)]
@@ -90,6 +97,7 @@ impl Predictor {
             items: Items::default(),
             blend: Blend::default(),
             rescore: Rescore::default(),
+            refine: Refine::default(),
             novelty: Novelty::default(),
             steps: 0,
             evidence: Evidence::default(),
@@ -107,7 +115,10 @@ impl Predictor {
         let keys = keys(&asked, &known.history);
         self.evidence.gather(&self.store, &self.items, &keys, &known.history);
         self.blend.blend(&self.evidence, &known.weights);
-        self.rescore.score(&mut self.evidence, &known.history, &self.blend.shares.0, self.blend.rest);
+        let owner = if known.history.seen() < OWN_LATER_FROM { 0 } else { user };
+        let first = (&self.blend.shares, self.blend.rest);
+        self.rescore.score(&mut self.evidence, &known.history, first, owner);
+        self.refine.refine(&self.evidence, &known.history, &self.rescore.chances, owner);
         self.novelty.estimate(&self.evidence, &self.items, &known.history, known.firsts);
         self.asked = Some((keys, asked));
     }
@@ -128,7 +139,7 @@ impl Predictor {
     pub fn ranked(&self, out: &mut Vec<(u32, f64)>) {
         let known = 1.0 - self.chance_of_new();
         out.clear();
-        let candidates = self.evidence.candidates.iter().zip(&self.rescore.chances);
+        let candidates = self.evidence.candidates.iter().zip(&self.refine.chances);
         out.extend(candidates.map(|(item, p)| (*item, known * f64::from(*p))));
         out.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     }
@@ -141,9 +152,9 @@ impl Predictor {
         }
         let known = 1.0 - self.chance_of_new();
         match self.evidence.slot(item) {
-            Some(slot) => known * f64::from(self.rescore.chances[usize::from(slot)]),
+            Some(slot) => known * f64::from(self.refine.chances[usize::from(slot)]),
             None => {
-                let rest = self.rescore.chances.last().copied().unwrap_or(1.0);
+                let rest = self.refine.chances.last().copied().unwrap_or(1.0);
                 let share = self.blend.share_of(&self.evidence, &self.store, &self.items, item);
                 known * f64::from(rest * (share / self.blend.rest).min(1.0))
             }
@@ -173,6 +184,7 @@ impl Predictor {
             }
             self.blend.learn(&self.evidence, &self.store, &self.items, item, &mut known.weights, 1.0);
             self.rescore.learn(&self.evidence, &[item]);
+            self.refine.learn(self.evidence.slot(item));
         }
         known.history.push(item, at_s);
         self.count(&keys, user, item);
@@ -180,7 +192,9 @@ impl Predictor {
 
     fn count(&mut self, keys: &[u64; LOOKED_UP], user: u64, item: u32) {
         self.items.add(item);
-        for (k, key) in keys.iter().enumerate().filter(|(_, key)| **key != 0) {
+        let begun = self.evidence.own_depth + OWN_BEGUN;
+        let wanted = |k: usize, key: u64| key != 0 && (k < begun || k >= ALL_FIRST);
+        for (k, key) in keys.iter().enumerate().filter(|(k, key)| wanted(*k, **key)) {
             let (owner, fade) = if is_own(k) { (user, OWN_FADE) } else { (0, ALL_FADE) };
             self.store.add(*key, owner, item, fade);
         }
@@ -192,7 +206,8 @@ impl Predictor {
         let keys = keys(&asked, history);
         self.evidence.gather(&self.store, &self.items, &keys, history);
         self.blend.blend(&self.evidence, &[]);
-        self.rescore.score(&mut self.evidence, history, &self.blend.shares.0, self.blend.rest);
+        self.rescore.score(&mut self.evidence, history, (&self.blend.shares, self.blend.rest), 0);
+        self.refine.pass(&self.rescore.chances);
         self.novelty.estimate(&self.evidence, &self.items, history, 0);
         self.asked = Some((keys, asked));
     }
@@ -234,6 +249,8 @@ impl Predictor {
     pub fn forget(&mut self, user: u64) {
         self.users.remove(user);
         self.store.forget(user);
+        self.rescore.forget(user);
+        self.refine.forget(user);
         self.asked = None;
     }
 

@@ -13,6 +13,8 @@ const BLOCK: [usize; 3] = [16, 64, 256];
 const WINDOW: usize = 4;
 const SLOTS_MIN: usize = 1 << 10;
 const NONE: u32 = u32::MAX;
+/// Of the memory: what slots get, the old half and the new whole while they grow; blocks of each class share the rest.
+const SLOTS_SHARE: f64 = 0.6;
 /// A count that reaches this halves all counts of its context.
 const COUNT_MAX: u16 = 60_000;
 
@@ -82,12 +84,12 @@ pub(super) struct Store {
 impl Store {
     /// A store that never takes more than about `bytes_max`.
     pub(super) fn new(bytes_max: usize) -> Self {
-        // Half for the slots; while they grow, the old half stands beside the new whole.
-        let fit = bytes_max / 2 / size_of::<Slot>();
+        let fit = (bytes_max as f64 * SLOTS_SHARE) as usize / size_of::<Slot>();
         let slots_max = ((fit * 2 / 3).max(1) + 1).next_power_of_two() / 2;
         let mut blocks_max = [0; 3];
         for (max, len) in blocks_max.iter_mut().zip(BLOCK) {
-            *max = bytes_max / 6 / (len * (size_of::<u32>() + size_of::<u16>()));
+            let each = bytes_max as f64 * (1.0 - SLOTS_SHARE) / BLOCK.len() as f64;
+            *max = each as usize / (len * (size_of::<u32>() + size_of::<u16>()));
         }
         Self {
             slots: vec![FREE; SLOTS_MIN],

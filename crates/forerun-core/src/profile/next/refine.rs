@@ -1,0 +1,223 @@
+//! The third stage: how often the first two ranks were right in the like of this moment.
+//!
+//! The chance of the first rank, and of the second if it is not the first, each go through four tables: by the longest
+//! orders known, by the item, by the user, and by how long ago the user turned to the item and how often in a row the
+//! last one. A table's row holds how often what was said to be so likely came, between steps of the logit; the logits
+//! are averaged with what was said. All others keep their proportions. After the adaptive probability maps of PAQ
+//! (M. Mahoney, *Adaptive weighing of context models for lossless data compression*, Florida Tech CS-2005-16).
+
+use super::evidence::Evidence;
+use super::fast::{ln, squash};
+use super::history::History;
+use super::keys::ALL_ORDERS;
+use crate::profile::table::spread;
+use serde::{Deserialize, Serialize};
+
+/// Ranks that are refined; four gain no more than two.
+const RANKS: usize = 2;
+const TABLES: usize = 4;
+const ROWS: usize = 256;
+/// The table whose rows are users'; the first row is everyone's who has none.
+const USERS: usize = 2;
+/// Steps of the logit, and how wide each is.
+const STEPS: usize = 24;
+const STEP: f32 = 0.8;
+/// What each table weighs; what was said weighs the rest.
+const WEIGHT: f32 = 0.2;
+/// Moments that a cell begins with, and over which it averages at most.
+const PRIOR: f32 = 6.0;
+const MEMORY: f32 = 255.0;
+const BOUNDS: (f32, f32) = (1e-4, 1.0 - 1e-4);
+/// What is left after earlier ranks must be this much to be worth dividing.
+const LEFT_LEAST: f32 = 1e-3;
+
+type Cell = (f32, f32);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Refine {
+    /// Chance and moments counted: by rank, table, row and step.
+    cells: Vec<Cell>,
+    /// Chances of the candidates, and of all others together.
+    #[serde(skip)]
+    pub(super) chances: Vec<f32>,
+    #[serde(skip)]
+    asked: [Option<Asked>; RANKS],
+}
+
+/// A rank that was refined.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Asked {
+    slot: usize,
+    /// The lower cell of each table, and how far it is to the upper one.
+    cells: [usize; TABLES],
+    towards: f32,
+}
+
+impl Default for Refine {
+    fn default() -> Self {
+        let row: Vec<Cell> = (0..=STEPS).map(untaught).collect();
+        Self { cells: row.repeat(RANKS * TABLES * ROWS), chances: Vec::new(), asked: [None; RANKS] }
+    }
+}
+
+/// The cell at a step that nothing was learned in: it says what was said.
+fn untaught(step: usize) -> Cell {
+    (squash((step as f32 - 0.5 * STEPS as f32) * STEP), 0.0)
+}
+
+fn logit(p: f32) -> f32 {
+    let p = p.clamp(BOUNDS.0, BOUNDS.1);
+    ln(p / (1.0 - p))
+}
+
+fn start(rank: usize, table: usize, row: usize) -> usize {
+    ((rank * TABLES + table) * ROWS + row % ROWS) * (STEPS + 1)
+}
+
+fn row_of(owner: u64) -> usize {
+    if owner == 0 { 0 } else { 1 + (spread(owner) % (ROWS as u64 - 1)) as usize }
+}
+
+impl Refine {
+    /// Takes the second stage's chances as they are.
+    pub(super) fn pass(&mut self, chances: &[f32]) {
+        self.chances.clear();
+        self.chances.extend_from_slice(chances);
+        self.asked = [None; RANKS];
+    }
+
+    /// `owner`: the user, if rows of users apply to that one.
+    pub(super) fn refine(&mut self, e: &Evidence, h: &History, chances: &[f32], owner: u64) {
+        self.pass(chances);
+        let count = e.candidates.len();
+        let ranks = best_two(&chances[..count]);
+        let (mut said_left, mut left) = (1.0, 1.0);
+        for (rank, slot) in ranks.into_iter().enumerate() {
+            // Of what is left, something must be left after this rank.
+            if rank + usize::from(!e.others) >= count || said_left < LEFT_LEAST {
+                break;
+            }
+            let Some(slot) = slot else { break };
+            let z = logit(chances[slot] / said_left);
+            let place = (z / STEP + 0.5 * STEPS as f32).clamp(0.0, STEPS as f32 - 0.001);
+            let towards = place - place as usize as f32;
+            let rows = rows(e, h, slot, owner);
+            let mut cells = [0; TABLES];
+            let mut mixed = (1.0 - WEIGHT * TABLES as f32) * z;
+            for (table, (cell, row)) in cells.iter_mut().zip(rows).enumerate() {
+                *cell = start(rank, table, row) + place as usize;
+                let p = self.cells[*cell].0 * (1.0 - towards) + self.cells[*cell + 1].0 * towards;
+                mixed += WEIGHT * logit(p);
+            }
+            let refined = squash(mixed).clamp(BOUNDS.0, BOUNDS.1);
+            self.asked[rank] = Some(Asked { slot, cells, towards });
+            said_left -= chances[slot];
+            self.chances[slot] = left * refined;
+            left *= 1.0 - refined;
+        }
+        self.spread_rest(left);
+    }
+
+    /// What is left goes to those that were not refined, in proportion.
+    fn spread_rest(&mut self, left: f32) {
+        let Self { chances, asked, .. } = self;
+        let refined = |i: usize| asked.iter().flatten().any(|a| a.slot == i);
+        let said: f32 = chances.iter().enumerate().filter(|(i, _)| !refined(*i)).map(|(_, p)| p).sum();
+        let scale = left / said.max(f32::MIN_POSITIVE);
+        chances.iter_mut().enumerate().filter(|(i, _)| !refined(*i)).for_each(|(_, p)| *p *= scale);
+    }
+
+    /// Learns which candidate it was, if it was any.
+    pub(super) fn learn(&mut self, happened: Option<u16>) {
+        let happened = happened.map(usize::from);
+        for asked in self.asked.iter().flatten() {
+            let right = happened == Some(asked.slot);
+            let truth = if right { 1.0 } else { 0.0 };
+            for lower in asked.cells {
+                for (at, part) in [(lower, 1.0 - asked.towards), (lower + 1, asked.towards)] {
+                    let (p, n) = &mut self.cells[at];
+                    *n += part;
+                    *p += part * (truth - *p) / (*n + PRIOR).min(MEMORY);
+                }
+            }
+            if right {
+                break;
+            }
+        }
+    }
+
+    /// Drops what was learned of a user's own.
+    pub(super) fn forget(&mut self, user: u64) {
+        for rank in 0..RANKS {
+            let from = start(rank, USERS, row_of(user));
+            self.cells[from..=from + STEPS].iter_mut().enumerate().for_each(|(step, c)| *c = untaught(step));
+        }
+    }
+}
+
+/// Which row of each table applies.
+fn rows(e: &Evidence, h: &History, slot: usize, owner: u64) -> [usize; TABLES] {
+    let item = e.candidates[slot];
+    let age = e.ages.0[slot].0.min(15) as usize;
+    [
+        e.own_depth * (ALL_ORDERS.len() + 1) + e.all_depth,
+        spread(u64::from(item)) as usize % ROWS,
+        row_of(owner),
+        h.run().min(15) as usize * 16 + age,
+    ]
+}
+
+/// The likeliest and the second likeliest; of equals the first.
+fn best_two(chances: &[f32]) -> [Option<usize>; RANKS] {
+    let mut best = [None; RANKS];
+    let mut held = [f32::MIN; RANKS];
+    for (i, p) in chances.iter().enumerate().filter(|(_, p)| **p > f32::MIN) {
+        if *p > held[0] {
+            (best, held) = ([Some(i), best[0]], [*p, held[0]]);
+        } else if *p > held[1] {
+            (best[1], held[1]) = (Some(i), *p);
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_stands_until_something_was_learned() {
+        let (e, h) = moment();
+        let mut refine = Refine::default();
+        refine.refine(&e, &h, &[0.5, 0.3, 0.15, 0.05], 0);
+        for (said, refined) in [0.5, 0.3, 0.15, 0.05].into_iter().zip(&refine.chances) {
+            assert!((said - refined).abs() < 0.02, "{:?}", refine.chances);
+        }
+    }
+
+    #[test]
+    fn what_is_always_said_too_low_rises_and_the_sum_stays_one() {
+        let (e, h) = moment();
+        let mut refine = Refine::default();
+        for _ in 0..200 {
+            refine.refine(&e, &h, &[0.5, 0.3, 0.15, 0.05], 7);
+            refine.learn(Some(0));
+        }
+        refine.refine(&e, &h, &[0.5, 0.3, 0.15, 0.05], 7);
+        assert!(refine.chances[0] > 0.8, "{:?}", refine.chances);
+        assert!((refine.chances.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!((refine.chances[2] / refine.chances[3] - 3.0).abs() < 1e-3, "others keep their proportions");
+        refine.forget(7);
+        let row = start(0, USERS, row_of(7));
+        assert!((0..=STEPS).all(|step| refine.cells[row + step] == untaught(step)));
+    }
+
+    /// Three candidates and others.
+    fn moment() -> (Evidence, History) {
+        let mut history = History::default();
+        history.push(1, None);
+        let mut evidence = Evidence::default();
+        (evidence.candidates, evidence.others) = (vec![1, 2, 3], true);
+        (evidence, history)
+    }
+}
