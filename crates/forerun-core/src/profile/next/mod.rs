@@ -212,10 +212,11 @@ impl Predictor {
         self.asked = Some((keys, asked));
     }
 
-    /// Learns which items came within a window after a history.
-    pub fn learn_after(&mut self, history: &History, happened: &[u32]) {
+    /// Learns how far each context is to be trusted from which items came within a window after a history; counts
+    /// nothing yet ([`Self::count_after`]).
+    pub fn weigh_after(&mut self, history: &History, happened: &[u32]) {
         self.ask_after(history);
-        let Some((keys, _)) = self.asked.take() else { return };
+        self.asked = None;
         let mut known: Vec<u32> = happened.iter().copied().filter(|i| self.items.seen(*i)).collect();
         known.sort_unstable();
         known.dedup();
@@ -226,7 +227,6 @@ impl Predictor {
         if !known.is_empty() {
             self.rescore.learn(&self.evidence, &known);
         }
-        self.count_all(&keys, happened);
     }
 
     /// Counts which items came within a window after a history; how far each context is to be trusted stays.
