@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 60;
+/// Between two wakes: who is asleep is not asked for the moment after.
+const APART: Duration = Duration::from_millis(200);
 /// How often the one who starts by hand asks again: as fast as makes no difference.
 const ASK_EVERY: Duration = Duration::from_micros(500);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +40,7 @@ pub(crate) fn run() -> Vec<Figure> {
             by_hand.push(b);
         }
         until_asleep(&engine);
+        std::thread::sleep(APART);
     }
     runtime.block_on(engine.shutdown());
     let containers = crate::wake_docker::run(&folder);

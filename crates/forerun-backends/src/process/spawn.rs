@@ -29,7 +29,7 @@ const REAPER_CHECK: Duration = Duration::from_secs(1);
 const REAPER_PAUSE: Duration = Duration::from_secs(1);
 const REAPER_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long after a start the launcher for the next one is made: what was just started needs the CPU more.
-const SPARE_AFTER: Duration = Duration::from_millis(250);
+const SPARE_AFTER: Duration = Duration::from_millis(50);
 /// Groups that were still busy when their instance was gone; the end of the life removes what is beyond.
 const BUSY_GROUPS_MAX: usize = 1_024;
 
