@@ -48,6 +48,11 @@ impl Asked {
         (self.since.is_some() && now < self.again).then_some((&self.why, self.again))
     }
 
+    /// What cannot be asked is not busy.
+    pub(crate) fn clear(now: Time) -> Self {
+        Self { clear_until: now + CLEAR_FOR, ..Self::default() }
+    }
+
     fn put_off(&mut self, now: Time, why: &str) {
         self.asked = None;
         self.since.get_or_insert(now);

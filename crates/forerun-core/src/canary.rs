@@ -46,10 +46,12 @@ pub enum Canary {
     WakesStopped,
     /// A service starts before what it depends on.
     StartsEarly,
+    /// What answers nothing is left where it is.
+    KeepsWedged,
 }
 
 impl Canary {
-    pub const ALL: [Canary; 21] = [
+    pub const ALL: [Canary; 22] = [
         Canary::DoubleStart,
         Canary::StopInUse,
         Canary::LostWaiter,
@@ -71,6 +73,7 @@ impl Canary {
         Canary::RoutesToPaused,
         Canary::WakesStopped,
         Canary::StartsEarly,
+        Canary::KeepsWedged,
     ];
 
     /// Its name on the command line.
@@ -98,6 +101,7 @@ impl Canary {
             Canary::RoutesToPaused => "routes-to-paused",
             Canary::WakesStopped => "wakes-stopped",
             Canary::StartsEarly => "starts-early",
+            Canary::KeepsWedged => "keeps-wedged",
         }
     }
 }

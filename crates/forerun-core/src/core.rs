@@ -11,6 +11,7 @@ use crate::policy::{LevelValue, Policy};
 use crate::room::Rooms;
 use crate::usage::{Usage, Window};
 use crate::variants::Families;
+use crate::wedged::Silent;
 use forerun_types::{
     Action, Activity, Event, Generation, InstanceId, PeriodLoad, Reason, Resources, RouterId, ServiceId,
     ServiceSpec, SiteId, Span, StopWhy, Time, Traffic, UserKey,
@@ -162,6 +163,8 @@ pub(crate) struct Instance {
     /// It was thawed or given to a key, and not started, when it was last made ready.
     pub(crate) resumed: bool,
     pub(crate) asked: Asked,
+    /// Routers that get no answer from it.
+    pub(crate) silent: Vec<Silent>,
     /// The count of descriptions when it was made.
     pub(crate) described: u64,
 }
@@ -361,6 +364,9 @@ impl<P: Policy> Core<P> {
             Event::BusyAnswer { instance, busy, why } => self.busy_answer(*instance, *busy, why),
             Event::OwnState { service, there } => self.own_state(*service, *there, actions),
             Event::IsOwn { instance } => self.is_own(*instance),
+            Event::Unanswered { router, instance, tries, left, silent } => {
+                self.silence_told(*instance, Silent::new(*router, *tries, *left, *silent));
+            }
             _ => {}
         }
     }
@@ -827,6 +833,7 @@ impl Instance {
             own: false,
             resumed: false,
             asked: Asked::default(),
+            silent: Vec::new(),
             described,
         }
     }

@@ -27,6 +27,7 @@ mod settle;
 mod usage;
 mod variants;
 mod view;
+mod wedged;
 
 pub use crate::core::Core;
 pub use any::AnyPolicy;

@@ -62,7 +62,10 @@ impl<P: Policy> Core<P> {
         // One that was ordered to stop while it started did what it was told.
         if !matches!(
             instance.state,
-            State::Stopping { why: StopWhy::Plan | StopWhy::Evicted | StopWhy::ShutDown, .. }
+            State::Stopping {
+                why: StopWhy::Plan | StopWhy::Evicted | StopWhy::ShutDown | StopWhy::Wedged,
+                ..
+            }
         ) {
             self.failed(&instance, why);
         }
@@ -74,21 +77,16 @@ impl<P: Policy> Core<P> {
         let now = self.now;
         self.change_failed(id);
         let Some(instance) = self.remove(id) else { return };
-        if !matches!(instance.state, State::Stopping { .. }) {
-            let lived = instance.ready_at.map_or(Span::ZERO, |at| now.since(at));
-            if lived >= LIVED_WELL
-                && let Some(s) = self.get_mut(instance.service)
-            {
-                s.failures = 0;
-            }
-            self.failed(&instance, why);
+        // One that goes because it is wedged has been counted already.
+        if !matches!(instance.state, State::Stopping { .. }) && !instance.goes_wedged() {
+            self.failed_ready(&instance, now, why);
         }
         self.publish(instance.service, actions);
     }
 
     pub(crate) fn stopped(&mut self, id: InstanceId, actions: &mut Vec<Action>) {
         let Some(instance) = self.remove(id) else { return };
-        let lived = instance.ready_at.is_some();
+        let lived = instance.ready_at.is_some() && !instance.goes_wedged();
         if let Some(s) = self.get_mut(instance.service)
             && lived
         {
@@ -98,6 +96,17 @@ impl<P: Policy> Core<P> {
             self.failed(&instance, "the backend did not say in time whether it had started");
         }
         self.adopt_late(instance.service, None, actions);
+    }
+
+    /// One that was ready is as good as dead; `since` then it did its work no more.
+    pub(crate) fn failed_ready(&mut self, instance: &Instance, since: Time, why: &str) {
+        let lived = instance.ready_at.map_or(Span::ZERO, |at| since.since(at));
+        if lived >= LIVED_WELL
+            && let Some(s) = self.get_mut(instance.service)
+        {
+            s.failures = 0;
+        }
+        self.failed(instance, why);
     }
 
     pub(crate) fn failed(&mut self, instance: &Instance, why: &str) {
@@ -137,6 +146,10 @@ impl<P: Policy> Core<P> {
         // What it leaves of `max` is for any of its relatives.
         self.mark_relatives(instance.service);
         self.mark_linked(instance.service);
+        if instance.goes_wedged() {
+            // Its own service has waited for its place.
+            self.mark(instance.service);
+        }
         Some(instance)
     }
 
@@ -253,6 +266,7 @@ impl<P: Policy> Core<P> {
         // Its last load may never be told: the router has forgotten the instance, also when it is brought back.
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.in_flight.retain(|flight| flight.0 != router);
+            instance.silent.retain(|silent| silent.router != router);
         }
         self.claim_quiesced(router, id, told, actions);
         let any_generation = self.is_canary(Canary::OldGeneration);
@@ -299,6 +313,7 @@ impl<P: Policy> Core<P> {
         self.touched_unseen(actions);
         for instance in self.instances.values_mut() {
             instance.in_flight.retain(|f| f.0 != router);
+            instance.silent.retain(|s| s.router != router);
         }
         let draining: Vec<InstanceId> = self
             .instances
@@ -326,6 +341,10 @@ impl<P: Policy> Core<P> {
 
     pub(crate) fn set_state(&mut self, id: InstanceId, state: State) {
         if let Some(instance) = self.instances.get_mut(&id) {
+            if state == State::Ready {
+                // Routers count anew what comes back to them.
+                instance.silent.clear();
+            }
             instance.state = state;
             let service = instance.service;
             self.retally(service);

@@ -52,6 +52,7 @@ impl<P: Policy> Core<P> {
     pub(crate) fn settle(&mut self, id: ServiceId, actions: &mut Vec<Action>) {
         self.overdue(id, actions);
         self.let_go(id, actions);
+        self.replace_wedged(id, actions);
         let again = self.appraise(id);
         let (now, closing) = (self.now, self.closing);
         let worded = self.has_word(id);
@@ -283,6 +284,9 @@ impl<P: Policy> Core<P> {
         if !free && (self.bring_back(id, price, actions) || self.resume_one(id, reason, actions)) {
             return Started::Yes;
         }
+        if self.waits_for_wedged(id) {
+            return Started::Waits;
+        }
         let Some(s) = self.get(id) else { return Started::NoRoom };
         let spec = s.spec.clone();
         let site = self.site(id);
@@ -334,7 +338,7 @@ impl<P: Policy> Core<P> {
             State::Draining { reason: Reason::Evicted { worth_milli_gbs, .. }, .. } => {
                 price == AT_ANY_PRICE || price.max(0).unsigned_abs() > *worth_milli_gbs
             }
-            state => matches!(state, State::Draining { .. }),
+            state => matches!(state, State::Draining { why, .. } if *why != StopWhy::Wedged),
         };
         let mut draining = s.instances.iter().rev().copied();
         let Some(instance) = draining.find(|i| self.is(*i, free)) else { return false };

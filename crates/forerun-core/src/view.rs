@@ -5,7 +5,7 @@ use crate::hand::Wake;
 use crate::loads::LoadForecast;
 use crate::policy::{Policy, View};
 use crate::usage::{ActionUsage, Load};
-use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, SiteId, Span, Time, Variant};
+use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, SiteId, Span, StopWhy, Time, Variant};
 use serde::Serialize;
 use std::cmp::Ordering;
 
@@ -39,6 +39,8 @@ pub struct InstanceStatus {
     pub busy: Option<(String, Time)>,
     /// Its service has been described anew since it was started: it goes on as it was until it is next stopped.
     pub outdated: bool,
+    /// What it does not answer, in words: how often in a row, and for how long.
+    pub silent: Option<String>,
 }
 
 /// A person's word on how many instances there are.
@@ -199,6 +201,10 @@ impl<P: Policy> Core<P> {
             return None;
         }
         let have = self.count(s.spec.id);
+        let wedged = |id: &InstanceId| Some((*id, self.instances.get(id)?.wedged(&s.spec)?));
+        if let Some((instance, why)) = s.instances.iter().find_map(wedged) {
+            return Some(format!("would replace {instance}: {why}"));
+        }
         let reason = s.reason.as_ref().map_or_else(String::new, Reason::sentence);
         match s.wanted.cmp(&have) {
             Ordering::Equal => None,
@@ -228,6 +234,10 @@ impl<P: Policy> Core<P> {
             found: !i.handle.is_empty(),
             busy: i.asked.told(self.now).map(|(why, again)| (why.to_owned(), again)),
             outdated: i.described < s.described,
+            silent: match &i.state {
+                State::Draining { why: StopWhy::Wedged, reason, .. } => Some(reason.sentence()),
+                _ => i.silence(),
+            },
         })
     }
 }

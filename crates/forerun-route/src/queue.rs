@@ -6,6 +6,7 @@
 
 use crate::hold::{HoldRefusal, admit_hold};
 use crate::pick::{LoadView, Pick, pick};
+use crate::silence::Reply;
 use crate::slots::{Link, Slots};
 use forerun_types::{
     Event, Generation, InstanceId, InstanceLoad, RouterId, ServiceId, ServiceLoad, ServiceRoute, ServiceSpec,
@@ -252,6 +253,32 @@ impl<W, L> Queue<W, L> {
         if self.waiting() > 0 {
             told.push(self.waits(UserKey::NOBODY));
         }
+        let silent = self.slots.iter().filter(|slot| slot.silence.is_told());
+        let silent: Vec<InstanceId> = silent.map(|slot| slot.instance).collect();
+        told.extend(silent.into_iter().filter_map(|instance| self.silence(instance)));
+    }
+
+    /// What an instance has not answered.
+    fn silence(&mut self, instance: InstanceId) -> Option<Event> {
+        let router = self.router;
+        let silence = &self.slots.listed(instance)?.silence;
+        let (tries, left, silent) = (silence.tries, silence.left, silence.lasts());
+        Some(Event::Unanswered { router, instance, tries, left, silent })
+    }
+
+    /// A try that began at `since` got no answer.
+    fn unanswered(
+        &mut self,
+        instance: InstanceId,
+        since: Time,
+        left: bool,
+        now: Time,
+        told: &mut Vec<Event>,
+    ) {
+        let Some(slot) = self.slots.listed(instance) else { return };
+        if slot.silence.failed(since, left, now) {
+            told.extend(self.silence(instance));
+        }
     }
 
     fn waits(&self, user: UserKey) -> Event {
@@ -387,6 +414,7 @@ impl<W, L> Queue<W, L> {
         if is_news {
             self.choose();
         }
+        self.unanswered(seat.instance, now, false, now, &mut effects.told);
         self.exit(seat.instance, seat.turn.counts, now, &mut effects.told);
         let admission = match self.try_place(seat.turn, asking.key, now, draw, &mut effects.told) {
             Ok(Some(seat)) => Some(Admission::Go(seat)),
@@ -396,15 +424,43 @@ impl<W, L> Queue<W, L> {
         (admission, is_news)
     }
 
+    /// An answer of an instance begins; the request stays there until it leaves with [`Reply::Begun`].
+    pub fn answers(&mut self, instance: InstanceId, effects: &mut Effects<W, L>) {
+        let told = self.slots.answers(instance);
+        if told {
+            effects.told.extend(self.silence(instance));
+        }
+    }
+
+    /// An instance that is left alone was dialled, and took no connection.
+    pub fn dialled_in_vain(
+        &mut self,
+        instance: InstanceId,
+        link: &Arc<L>,
+        now: Time,
+        effects: &mut Effects<W, L>,
+    ) {
+        if self.is_shunned(instance, link) {
+            self.unanswered(instance, now, false, now, &mut effects.told);
+        }
+    }
+
     /// A request has left its instance, whether it counted or not; the first who waits takes its place.
     pub fn leave(
         &mut self,
         instance: InstanceId,
         counts: bool,
+        reply: Reply,
         now: Time,
         draw: impl FnMut() -> u64,
         effects: &mut Effects<W, L>,
     ) {
+        match reply {
+            Reply::Begun => self.slots.answered(instance),
+            Reply::Failed { since } => self.unanswered(instance, since, false, now, &mut effects.told),
+            Reply::Left { since } => self.unanswered(instance, since, true, now, &mut effects.told),
+            Reply::NotAsked => {}
+        }
         self.exit(instance, counts, now, &mut effects.told);
         self.dispatch(now, draw, effects);
     }

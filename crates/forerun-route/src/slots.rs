@@ -1,6 +1,7 @@
 //! A service's instances at one router, and what is in flight there.
 
 use crate::pick::{LoadView, admits};
+use crate::silence::Silence;
 use forerun_types::{Access, Generation, InstanceId, InstanceLoad, InstanceRoute, ServiceRoute, Time};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(crate) struct Slot<L> {
     shunned: bool,
     /// A key could still claim it, as far as the table says, and nothing was ever sent there.
     untouched: bool,
+    pub(crate) silence: Silence,
     changed: bool,
 }
 
@@ -100,6 +102,24 @@ impl<L> Slots<L> {
     pub(crate) fn is_first(&mut self, instance: InstanceId) -> bool {
         let at = self.place(instance);
         at.is_ok_and(|at| std::mem::take(&mut self.0[at].untouched))
+    }
+
+    /// An instance in the table, for what it answers.
+    pub(crate) fn listed(&mut self, instance: InstanceId) -> Option<&mut Slot<L>> {
+        let at = self.place(instance).ok()?;
+        Some(&mut self.0[at]).filter(|slot| slot.absent_since.is_none())
+    }
+
+    /// An answer begins; says whether the engine was told that none came.
+    pub(crate) fn answers(&mut self, instance: InstanceId) -> bool {
+        self.place(instance).is_ok_and(|at| self.0[at].silence.answers())
+    }
+
+    /// An answer that had begun has ended, also of one that has left the table.
+    pub(crate) fn answered(&mut self, instance: InstanceId) {
+        if let Ok(at) = self.place(instance) {
+            self.0[at].silence.answered();
+        }
     }
 
     /// Counts a request in; one that is nobody's does not `count` as use.
@@ -256,6 +276,7 @@ impl<L: Link> Slots<L> {
                     slot.link.close();
                     slot.link = Arc::new(L::to(route.address));
                     slot.shunned = false;
+                    slot.silence.forget();
                 }
                 slot.absent_since = None;
                 slot.untouched &= route.access == Access::Unclaimed;
@@ -272,6 +293,7 @@ impl<L: Link> Slots<L> {
                     absent_since: None,
                     shunned: false,
                     untouched: route.access == Access::Unclaimed,
+                    silence: Silence::default(),
                     // Told as empty: a load told before it left the table may reach the engine after the word that
                     // it has quiesced, and would stand for ever once the instance is back.
                     changed: true,

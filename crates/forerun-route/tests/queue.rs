@@ -1,6 +1,6 @@
 //! The queue under any order of requests, tables and refusals by instances.
 
-use forerun_route::{Admission, Asking, Effects, Granted, Link, Queue, Refusal, Seat};
+use forerun_route::{Admission, Asking, Effects, Granted, Link, Queue, Refusal, Reply, Seat};
 use forerun_types::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -96,6 +96,9 @@ impl World {
                     self.told_waiting = waiting
                 }
                 Event::Quiesced { instance, generation, .. } => self.quiesced.push((instance, generation)),
+                Event::Unanswered { instance, tries, .. } => {
+                    assert!(self.listed.contains(&instance.0) && tries > 0, "nothing was answered here")
+                }
                 other => panic!("{other:?} is not a queue's to tell"),
             }
         }
@@ -156,7 +159,7 @@ impl World {
         let Some(At::Seat(seat)) = self.visits.remove(&request) else { return };
         self.answered += 1;
         let mut effects = Effects::default();
-        self.queue.leave(seat.instance, true, self.now, || 7, &mut effects);
+        self.queue.leave(seat.instance, true, Reply::NotAsked, self.now, || 7, &mut effects);
         self.take(effects);
     }
 
@@ -383,7 +386,8 @@ fn what_is_nobodys_counts_as_no_use() {
     world.table(Some((&[], false)));
     assert_eq!(world.quiesced, []);
     let mut effects = Effects::default();
-    world.queue.leave(seat.instance, seat.turn.counts, world.now, || 7, &mut effects);
+    let reply = Reply::NotAsked;
+    world.queue.leave(seat.instance, seat.turn.counts, reply, world.now, || 7, &mut effects);
     world.take(effects);
     assert_eq!(world.quiesced.len(), 1);
 }
@@ -410,11 +414,11 @@ fn the_first_use_of_what_a_key_could_claim_is_told_once_and_before_it_is_quiet()
         let Admission::Go(seat) = queue.admit(asking, Time(1), || 7, || (1, ()), effects) else {
             panic!("it is free")
         };
-        queue.leave(seat.instance, true, Time(1), || 7, effects);
+        queue.leave(seat.instance, true, Reply::NotAsked, Time(1), || 7, effects);
     };
     let probe: Use = |queue, _, effects| {
         let seat = queue.pass(Time(1), || 7, effects).unwrap().expect("it is free");
-        queue.leave(seat.instance, false, Time(1), || 7, effects);
+        queue.leave(seat.instance, false, Reply::NotAsked, Time(1), || 7, effects);
     };
     let past: Use = |queue, _, effects| {
         queue.stays_at(Time(1), effects).unwrap().expect("it is ready");
@@ -478,4 +482,74 @@ fn a_wait_that_a_thawed_instance_ended_in_time_was_no_cold_start() {
         assert_eq!(effects.granted.len(), 1);
         assert_eq!(effects.warm_after_all, expect, "{resumed} {again} {wait}");
     }
+}
+
+/// Tries, those whose client left, and seconds, as they are told.
+fn silences(effects: &Effects<u32, Door>) -> Vec<(u32, u32, u64)> {
+    let of = |event: &Event| match event {
+        Event::Unanswered { router: ROUTER, instance: InstanceId(4), tries, left, silent } => {
+            Some((*tries, *left, silent.0 / 1_000_000))
+        }
+        _ => None,
+    };
+    effects.told.iter().filter_map(of).collect()
+}
+
+#[test]
+fn what_gets_no_answer_is_told_in_a_row_until_one_begins() {
+    let at = |secs: u64| Time(secs * 1_000_000);
+    let mut queue: Queue<u32, Door> = Queue::new(ROUTER, SERVICE);
+    let mut effects = Effects::default();
+    queue.set_route(keyed_route(Access::Any), Generation(1), at(1), || 7, &mut effects);
+    let ask = Asking { user: UserKey(1), bytes: 1, key: None, arrived: at(1), again: false };
+    let seat = |queue: &mut Queue<u32, Door>, now, effects: &mut Effects<u32, Door>| {
+        let Admission::Go(seat) = queue.admit(ask, now, || 7, || (1, ()), effects) else {
+            panic!("it is free")
+        };
+        seat
+    };
+    let (first, slow, third) = (
+        seat(&mut queue, at(1), &mut effects),
+        seat(&mut queue, at(2), &mut effects),
+        seat(&mut queue, at(3), &mut effects),
+    );
+    let id = InstanceId(4);
+    queue.leave(id, true, Reply::Failed { since: at(1) }, at(31), || 7, &mut effects);
+    queue.leave(id, true, Reply::Left { since: at(2) }, at(32), || 7, &mut effects);
+    assert_eq!(silences(&effects), [(1, 0, 30), (2, 1, 31)]);
+    drop((first, slow));
+    // It takes no connection, and is dialled.
+    let (admission, is_news) = queue.put_back(&third, ask, at(33), || 7, || (1, ()), &mut effects);
+    assert!(is_news && matches!(admission, Some(Admission::Held(_))));
+    queue.dialled_in_vain(id, &third.link, at(34), &mut effects);
+    assert_eq!(silences(&effects)[2..], [(3, 1, 32), (4, 1, 33)]);
+    // A router that the engine has lost sight of tells it again.
+    let mut told = Vec::new();
+    queue.tell_anew(&mut told);
+    assert!(told.contains(&Event::Unanswered {
+        router: ROUTER,
+        instance: id,
+        tries: 4,
+        left: 1,
+        silent: Span::from_secs(33)
+    }));
+    queue.welcome(id, &third.link, at(35), || 7, &mut effects);
+    queue.dialled_in_vain(id, &third.link, at(36), &mut effects);
+    assert_eq!(silences(&effects).len(), 4, "it accepts, which is no answer yet, and is dialled no more");
+    queue.answers(id, &mut effects);
+    assert_eq!(silences(&effects)[4..], [(0, 0, 0)]);
+    // While that one streams nothing counts.
+    let other = seat(&mut queue, at(40), &mut effects);
+    queue.leave(other.instance, true, Reply::Failed { since: at(40) }, at(80), || 7, &mut effects);
+    assert_eq!(silences(&effects).len(), 5);
+    queue.leave(id, true, Reply::Begun, at(90), || 7, &mut effects);
+    let last = seat(&mut queue, at(91), &mut effects);
+    queue.leave(last.instance, true, Reply::Failed { since: at(91) }, at(92), || 7, &mut effects);
+    assert_eq!(silences(&effects)[5..], [(1, 0, 1)]);
+    // What comes back to the table is reached anew.
+    queue.set_route(None, Generation(2), at(93), || 7, &mut effects);
+    queue.set_route(keyed_route(Access::Any), Generation(3), at(94), || 7, &mut effects);
+    let last = seat(&mut queue, at(95), &mut effects);
+    queue.leave(last.instance, true, Reply::Failed { since: at(95) }, at(97), || 7, &mut effects);
+    assert_eq!(silences(&effects)[6..], [(1, 0, 2)]);
 }

@@ -10,7 +10,7 @@ use forerun_types::Span;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::time::Sleep;
 
@@ -38,6 +38,8 @@ pub(crate) enum Upload {
 pub(crate) struct Progress {
     bytes: AtomicU64,
     upload: AtomicU8,
+    /// The request has no body: with its head all of it was sent.
+    bodyless: AtomicBool,
 }
 
 impl Progress {
@@ -55,6 +57,14 @@ impl Progress {
 
     fn failed(&self, upload: Upload) {
         self.upload.store(upload as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_bodyless(&self) -> bool {
+        self.bodyless.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_bodyless(&self) {
+        self.bodyless.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn upload(&self) -> Upload {

@@ -53,6 +53,11 @@ pub(crate) struct Fault {
     pub(crate) retry_after: Option<Span>,
 }
 
+/// Whether a reason says that an instance answered nothing.
+pub(crate) fn is_silence(reason: &str) -> bool {
+    matches!(reason, "upstream-connect" | "upstream-connect-timeout" | "upstream-closed" | "upstream-timeout")
+}
+
 const REASON: HeaderName = HeaderName::from_static("forerun-reason");
 const SOURCE: HeaderName = HeaderName::from_static("forerun-source");
 
@@ -60,6 +65,8 @@ impl Fault {
     pub(crate) const CLIENT_GONE: &str = "client-gone";
     pub(crate) const UNAVAILABLE: &str = "unavailable";
     pub(crate) const SERVICE_GONE: &str = "no-service";
+    /// An instance's answer that is none in HTTP/1.
+    pub(crate) const NONSENSE: &str = "upstream-protocol";
 
     pub(crate) fn client(status: StatusCode, reason: &'static str, sentence: impl Into<String>) -> Self {
         Self {

@@ -291,6 +291,9 @@ impl Asked {
 
         let stall = limits.stall_timeout;
         let harmless = parts.method.is_idempotent() && body.is_end_stream();
+        if body.is_end_stream() {
+            visit.progress.set_bodyless();
+        }
         let copy = harmless.then(|| (parts.clone(), Arc::clone(&visit.progress)));
         let again = move || {
             let (parts, progress) = copy.as_ref()?;
@@ -323,7 +326,7 @@ impl Asked {
                 format!("did not accept a connection within {}", limits.connect_timeout),
             ),
             SendError::Closed(error) if error.is_parse() => {
-                (StatusCode::BAD_GATEWAY, "upstream-protocol", format!("did not answer in HTTP/1: {error}"))
+                (StatusCode::BAD_GATEWAY, Fault::NONSENSE, format!("did not answer in HTTP/1: {error}"))
             }
             SendError::Closed(error) => (
                 StatusCode::BAD_GATEWAY,
@@ -352,7 +355,7 @@ fn answer(
     let (mut parts, inner) = response.into_parts();
     if headers::has_strange_coding(&parts.headers) {
         let sentence = "the instance answered in a transfer-encoding other than chunked";
-        return Err(visit.refuse(Fault::upstream(StatusCode::BAD_GATEWAY, "upstream-protocol", sentence)));
+        return Err(visit.refuse(Fault::upstream(StatusCode::BAD_GATEWAY, Fault::NONSENSE, sentence)));
     }
     headers::strip_hop_by_hop(&mut parts.headers);
     parts.version = Version::HTTP_11;

@@ -30,5 +30,6 @@ pub(crate) async fn watch(core: Weak<Core>, service: Weak<Service>, instance: In
             service.welcome(&core, instance, &pool, core.now());
             return;
         }
+        service.dialled_in_vain(&core, instance, &pool, core.now());
     }
 }

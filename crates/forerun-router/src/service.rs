@@ -12,7 +12,7 @@ use crate::stats::{Outcome, ServiceStats, Tally};
 use crate::stay::Paged;
 use crate::upstream::Pool;
 use crate::wakes::{NOTED_EVERY, Visitor, WakeLog, Wakes};
-use forerun_route::{Effects, Granted, Hold, HoldRefusal, Link, Queue, Seat, Turn, WakeBudget};
+use forerun_route::{Effects, Granted, Hold, HoldRefusal, Link, Queue, Reply, Seat, Turn, WakeBudget};
 use forerun_types::{
     ActionKey, Generation, InstanceId, InstanceLoad, ServiceId, ServiceLoad, ServiceRoute, ServiceSpec, Span,
     Time, UserKey,
@@ -301,6 +301,17 @@ impl Service {
         self.lock().queue.is_shunned(instance, pool)
     }
 
+    /// An instance that is left alone still takes no connection.
+    pub(crate) fn dialled_in_vain(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        instance: InstanceId,
+        pool: &Arc<Pool>,
+        now: Time,
+    ) {
+        self.with(core, |state, led| state.queue.dialled_in_vain(instance, pool, now, led));
+    }
+
     /// An instance that was left alone accepts connections: it may be picked again.
     pub(crate) fn welcome(
         self: &Arc<Self>,
@@ -341,7 +352,7 @@ impl Service {
         self: &Arc<Self>,
         core: &Arc<Core>,
         instance: InstanceId,
-        counts: bool,
+        (counts, reply): (bool, Reply),
         ended: Option<&Ended>,
         now: Time,
     ) {
@@ -351,7 +362,7 @@ impl Service {
                 Some(_) => self.tally().nobody("probe"),
                 None => {}
             }
-            state.queue.leave(instance, counts, now, || core.draw(), led);
+            state.queue.leave(instance, counts, reply, now, || core.draw(), led);
         });
     }
 
@@ -423,16 +434,23 @@ impl Place {
         self.turn.held
     }
 
-    pub(crate) fn end(mut self, ended: &Ended) {
+    /// The instance's answer begins.
+    pub(crate) fn answers(&self) {
+        self.service.with(&self.core, |state, led| state.queue.answers(self.instance, led));
+    }
+
+    pub(crate) fn end(mut self, ended: &Ended, reply: Reply) {
         self.over = true;
-        self.service.release(&self.core, self.instance, self.turn.counts, Some(ended), self.core.now());
+        let how = (self.turn.counts, reply);
+        self.service.release(&self.core, self.instance, how, Some(ended), self.core.now());
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.over {
-            self.service.release(&self.core, self.instance, self.turn.counts, None, self.core.now());
+            let how = (self.turn.counts, Reply::NotAsked);
+            self.service.release(&self.core, self.instance, how, None, self.core.now());
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn open(
 ) -> Result<Response<ReplyBody>, Fault> {
     let Some(asked) = asked else {
         let sentence = "the instance switched protocols without being asked to";
-        return Err(visit.refuse(Fault::upstream(StatusCode::BAD_GATEWAY, "upstream-protocol", sentence)));
+        return Err(visit.refuse(Fault::upstream(StatusCode::BAD_GATEWAY, Fault::NONSENSE, sentence)));
     };
     let instance = hyper::upgrade::on(&mut answer);
     tokio::spawn(run(asked, instance, visit, client, phase));

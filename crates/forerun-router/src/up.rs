@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 /// Takes a router's messages. Called on the path of requests, with a service's lock held: it must neither block nor
 /// call the router.
 pub trait Up: Send + Sync {
-    /// `Waiting`, `Abandoned`, `Quiesced`, `RouterJoined` and `RouterLeft`: must not be lost.
+    /// `Waiting`, `Abandoned`, `Quiesced`, `Unanswered`, `RouterJoined` and `RouterLeft`: must not be lost.
     fn control(&self, event: Event);
 
     /// What is learned of traffic.

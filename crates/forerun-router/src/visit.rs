@@ -2,9 +2,10 @@
 
 use crate::body::{Progress, Upload};
 use crate::core::Core;
-use crate::fault::{Fault, Source};
+use crate::fault::{self, Fault, Source};
 use crate::service::{Ended, Place, Service};
 use crate::stats::Outcome;
+use forerun_route::Reply;
 use forerun_types::{ActionKey, Finished, Span, Time};
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub(crate) struct Visit {
     /// At an instance since then.
     place: Option<(Place, Time)>,
     status: u16,
+    /// The instance's answer has begun.
+    begun: bool,
     pub(crate) progress: Arc<Progress>,
     outcome: Outcome,
     reason: Option<&'static str>,
@@ -39,6 +42,7 @@ impl Visit {
             held: Span::ZERO,
             place: None,
             status: 0,
+            begun: false,
             progress: Arc::default(),
             // Dropped before anyone said otherwise: the client went away.
             outcome: Outcome::Gone,
@@ -71,6 +75,24 @@ impl Visit {
 
     pub(crate) fn answers(&mut self, status: StatusCode) {
         self.status = status.as_u16();
+        self.begins();
+    }
+
+    fn begins(&mut self) {
+        if let Some((place, _)) = self.place.as_ref().filter(|_| !self.begun) {
+            place.answers();
+            self.begun = true;
+        }
+    }
+
+    /// What the instance owes this request, which was there `since`.
+    fn reply(&self, since: Time) -> Reply {
+        match self.outcome {
+            _ if self.begun => Reply::Begun,
+            Outcome::Gone if self.progress.is_bodyless() => Reply::Left { since },
+            Outcome::Failed if self.reason.is_some_and(fault::is_silence) => Reply::Failed { since },
+            _ => Reply::NotAsked,
+        }
     }
 
     pub(crate) fn settle(&mut self, outcome: Outcome, reason: Option<&'static str>) {
@@ -100,6 +122,9 @@ impl Visit {
             Source::Client | Source::Upstream => Outcome::Failed,
         };
         self.settle(outcome, Some(fault.reason));
+        if fault.reason == Fault::NONSENSE {
+            self.begins();
+        }
         fault
     }
 }
@@ -112,6 +137,7 @@ impl Drop for Visit {
             self.service.ended(&self.core, &ended);
             return;
         };
+        let reply = self.reply(since);
         if let Some(action) = self.action {
             self.core.batch.finished(Finished {
                 service: place.service(),
@@ -123,6 +149,6 @@ impl Drop for Visit {
                 status: if self.outcome == Outcome::Gone { 0 } else { self.status },
             });
         }
-        place.end(&ended);
+        place.end(&ended, reply);
     }
 }

@@ -16,6 +16,7 @@ pub(crate) enum Step {
     SayReady,
     Accept,
     Hang,
+    Shut,
     /// It ends by itself.
     Die,
     /// It does not start.
@@ -255,6 +256,10 @@ impl Backend {
                 let later = faults.how(Fault::Hangs).between(0, 60_000_000);
                 due.push((Span(takes + later), pid, Step::Hang));
             }
+            if faults.strikes(Fault::Shuts) {
+                let later = faults.how(Fault::Shuts).between(0, 120_000_000);
+                due.push((Span(takes + later), pid, Step::Shut));
+            }
         }
     }
 
@@ -291,6 +296,7 @@ impl Backend {
         match step {
             Step::Accept => process.accepts = true,
             Step::Hang if phase == Phase::Ready => process.hung = true,
+            Step::Shut if phase == Phase::Ready => process.accepts = false,
             Step::SayReady if phase == Phase::Starting => {
                 (process.phase, process.ready_at) = (Phase::Ready, now_us);
                 let (took, address) = (Span(process.started_us), address(pid));
@@ -304,7 +310,7 @@ impl Backend {
             }
             Step::Die | Step::Fail | Step::End => return self.ends(pid, step, faults, follows),
             Step::Freeze | Step::Thaw(_) | Step::Change(_) => self.changes(pid, step, faults, follows),
-            Step::Hang | Step::SayReady => {}
+            Step::Hang | Step::Shut | Step::SayReady => {}
         }
         BTreeSet::new()
     }

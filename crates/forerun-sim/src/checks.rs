@@ -2,6 +2,7 @@
 
 use crate::rules::{Levels, elder};
 use crate::scenario::Setting;
+use crate::wedged::Silences;
 use crate::world::World;
 use forerun_engine::invariants::{Invariants, Seen};
 use forerun_types::{
@@ -47,7 +48,8 @@ pub(crate) struct Checks {
     told_longest: BTreeMap<ServiceId, Time>,
     /// All instances that were ever ordered, and in which life.
     given: BTreeMap<InstanceId, u32>,
-    closing: bool,
+    pub(crate) silences: Silences,
+    pub(crate) closing: bool,
 }
 
 impl Checks {
@@ -69,6 +71,7 @@ impl Checks {
             told_what: BTreeMap::new(),
             told_longest: BTreeMap::new(),
             given: BTreeMap::new(),
+            silences: Silences::default(),
             closing: false,
         }
     }
@@ -167,6 +170,7 @@ impl Checks {
             _ => {}
         }
         self.level_event(now, event);
+        self.silences.event(event);
         self.orders.event(event);
     }
 
@@ -237,7 +241,8 @@ impl Checks {
         let services: Vec<Arc<ServiceSpec>> = self.services.values().chain(variants).cloned().collect();
         for spec in &services {
             let told = self.is_told(now, elder(spec));
-            let short = self.missing(spec) > 0 && !self.pauses(now, spec.id) && !told;
+            let waits = self.pauses(now, spec.id) || self.waits_for_silent(spec);
+            let short = self.missing(spec) > 0 && !waits && !told;
             if !short || !self.fits(&used, count, spec, 1) {
                 self.short_since.remove(&spec.id);
             } else if now > *self.short_since.entry(spec.id).or_insert(now) + SHORT_MAX {
@@ -339,6 +344,7 @@ impl World {
         if let Some(what) = self.checks.forgotten(now) {
             self.fail("forgotten", what);
         }
+        self.check_silent(now);
         if let Some(what) = self.checks.endless_drain(now) {
             self.fail("drain-ends", what);
         }

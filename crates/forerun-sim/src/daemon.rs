@@ -237,11 +237,13 @@ impl World {
         let watched: Vec<Pid> =
             self.backend.processes.iter().filter(|p| watched(p.1)).map(|p| *p.0).collect();
         watched.into_iter().for_each(|pid| self.taken_down(pid));
+        // What is just being frozen by order is not a person's: that it is frozen has yet to be told.
+        let ordered = |p: &Process| p.instance.is_some_and(|i| self.checks.levels.on_its_way(i));
         let frozen: BTreeMap<Pid, Option<forerun_types::InstanceId>> = self
             .backend
             .processes
             .iter()
-            .filter(|(_, p)| p.paused && p.phase == Phase::Ready)
+            .filter(|(_, p)| p.paused && p.phase == Phase::Ready && !ordered(p))
             .map(|(pid, p)| (*pid, p.instance))
             .collect();
         let mut answers = Vec::new();

@@ -63,6 +63,7 @@ faults! {
     FoundTwice "found-twice" 300_000 "what runs is told of twice, the second time late",
     DaemonAway "daemon-away" 150_000 "a daemon tells what it has only after seconds, or a minute",
     Killed "killed" 400_000 "the process is killed and started again",
+    Shuts "shuts" 30_000 "a ready instance takes no more connections, and runs on",
 }
 
 /// The world's faults.

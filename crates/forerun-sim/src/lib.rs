@@ -26,6 +26,7 @@ pub mod seeds;
 mod shrink;
 mod story;
 mod trouble;
+mod wedged;
 mod world;
 
 pub use canaries::{BUDGET, Caught, catch, table as canary_table};

@@ -2,7 +2,7 @@
 
 use crate::backend::{Pid, pid_at};
 use crate::faults::Fault;
-use crate::router::{Did, Door, KEY_DECIDED_WITHIN};
+use crate::router::{Did, Door, KEY_DECIDED_WITHIN, Unserved};
 use crate::scenario::key_text;
 use crate::world::{Place, What, World};
 use forerun_route::Link;
@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// How often a request at something frozen is looked at: it is done when that is thawed, or its client gives up.
 const FROZEN_LOOKS: Span = Span::from_millis(500);
+/// How long a router waits for an answer: longer than any request here takes.
+const ANSWERED_WITHIN: Span = Span::from_secs(100);
 
 /// Requests, and messages between routers and engine.
 impl World {
@@ -83,7 +85,7 @@ impl World {
                 if let Some(process) = self.backend.processes.get_mut(&pid) {
                     process.requests.remove(&request);
                 }
-                router.release(request, None, now, &mut did);
+                router.release(request, Err(Unserved::ClientLeft), now, &mut did);
             }
             Place::Asking => {}
             Place::Coming | Place::Done(_) => return,
@@ -118,7 +120,22 @@ impl World {
         let now = self.clock.now(self.now);
         let mut did = Vec::new();
         let router = &mut self.sites[what.router].router;
-        router.release(request, Some(what.takes), now, &mut did);
+        router.release(request, Ok(what.takes), now, &mut did);
+        self.apply(what.router, did);
+    }
+
+    /// A request's time for an answer is over.
+    pub(crate) fn no_answer(&mut self, request: u32, pid: Pid) {
+        let (what, place) = self.requests[request as usize];
+        let Some(process) = self.backend.processes.get_mut(&pid) else { return };
+        if place != Place::At(pid) || !process.hung {
+            return;
+        }
+        process.requests.remove(&request);
+        self.answer(request, "no answer");
+        let now = self.clock.now(self.now);
+        let mut did = Vec::new();
+        self.sites[what.router].router.release(request, Err(Unserved::NoAnswer), now, &mut did);
         self.apply(what.router, did);
     }
 
@@ -127,12 +144,15 @@ impl World {
         if !self.sites[site].router.shuns(service, instance, &door) {
             return;
         }
+        let mut did = Vec::new();
+        let now = self.clock.now(self.now);
+        let router = &mut self.sites[site].router;
         if self.backend.processes.get(&pid_at(door.address())).is_some_and(|p| p.accepts) {
-            let mut did = Vec::new();
-            let now = self.clock.now(self.now);
-            self.sites[site].router.welcome(service, instance, &door, now, &mut did);
+            router.welcome(service, instance, &door, now, &mut did);
             self.apply(site, did);
         } else {
+            router.dialled_in_vain(service, instance, &door, now, &mut did);
+            self.apply(site, did);
             self.after(Span::from_secs(1), What::Probe(site, service, instance, door));
         }
     }
@@ -178,6 +198,7 @@ impl World {
                     format!("request {request} of key {asked:?} goes to {instance}, which is {key:?}'s");
                 return self.fail("one-key", what);
             }
+            self.after(ANSWERED_WITHIN, What::NoAnswer(request, pid));
             return self.after(what.takes, What::Finish(request, pid));
         }
         self.story.line(self.now, || format!("request {request}: {instance} takes no connection"));

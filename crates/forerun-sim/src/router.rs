@@ -1,7 +1,7 @@
 //! A router without sockets: its services are the live one's own queues, and this hands on what they tell and whom
 //! they send.
 
-use forerun_route::{Admission, Asking, Effects, Link, Queue, Refusal, Seat};
+use forerun_route::{Admission, Asking, Effects, Link, Queue, Refusal, Reply, Seat};
 use forerun_types::{
     Activity, Event, Finished, Generation, InstanceId, Mode, RouteTable, RouterId, ServiceId, Span, Time,
     Traffic, UserKey, Variant,
@@ -51,6 +51,15 @@ struct Visit {
     /// Its place in line, while it is held.
     ticket: Option<u64>,
     seat: Option<Seat<Door>>,
+    /// Since when it has that.
+    seated: Time,
+}
+
+/// Why a request that was at an instance has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unserved {
+    ClientLeft,
+    NoAnswer,
 }
 
 /// A router.
@@ -136,25 +145,25 @@ impl Router {
             if queue.is_over() {
                 self.services.remove(&id);
             }
-            self.carry_out(effects, did);
+            self.carry_out(effects, now, did);
         }
         true
     }
 
     /// What a queue led to, in the order of the live router.
-    fn carry_out(&mut self, effects: Effects<u32, Door>, did: &mut Vec<Did>) {
+    fn carry_out(&mut self, effects: Effects<u32, Door>, now: Time, did: &mut Vec<Did>) {
         did.extend(effects.told.into_iter().map(Did::Told));
         for granted in effects.granted {
-            self.seated(granted.waiter, granted.seat, did);
+            self.seated(granted.waiter, granted.seat, now, did);
         }
     }
 
-    fn seated(&mut self, request: u32, seat: Result<Seat<Door>, Refusal>, did: &mut Vec<Did>) {
+    fn seated(&mut self, request: u32, seat: Result<Seat<Door>, Refusal>, now: Time, did: &mut Vec<Did>) {
         match seat {
             Ok(seat) => {
                 did.push(Did::Sent { request, instance: seat.instance, address: seat.link.address() });
                 if let Some(visit) = self.visits.get_mut(&request) {
-                    (visit.seat, visit.ticket) = (Some(seat), None);
+                    (visit.seat, visit.seated, visit.ticket) = (Some(seat), now, None);
                 }
             }
             Err(refusal) => {
@@ -164,10 +173,10 @@ impl Router {
         }
     }
 
-    fn admitted(&mut self, request: u32, admission: Admission<Door, ()>, did: &mut Vec<Did>) {
+    fn admitted(&mut self, request: u32, admission: Admission<Door, ()>, now: Time, did: &mut Vec<Did>) {
         match admission {
-            Admission::Go(seat) => self.seated(request, Ok(seat), did),
-            Admission::Refused(refusal) => self.seated(request, Err(refusal), did),
+            Admission::Go(seat) => self.seated(request, Ok(seat), now, did),
+            Admission::Refused(refusal) => self.seated(request, Err(refusal), now, did),
             Admission::Held(hold) => {
                 if let Some(visit) = self.visits.get_mut(&request) {
                     visit.ticket = Some(hold.ticket);
@@ -230,9 +239,9 @@ impl Router {
         let asking = Asking { user, bytes: 1, arrived: now, again: false, key: key.map(Variant::access_key) };
         let mut effects = Effects::default();
         let admission = queue.admit(asking, now, || draw(&mut self.draws), || (request, ()), &mut effects);
-        self.visits.insert(request, Visit { asking, service, ticket: None, seat: None });
-        self.carry_out(effects, did);
-        self.admitted(request, admission, did);
+        self.visits.insert(request, Visit { asking, service, ticket: None, seat: None, seated: now });
+        self.carry_out(effects, now, did);
+        self.admitted(request, admission, now, did);
     }
 
     /// A request comes back that its instance did not take. Gives the door to be
@@ -249,9 +258,9 @@ impl Router {
         let mut effects = Effects::default();
         let (admission, is_news) =
             queue.put_back(&seat, asking, now, || draw(&mut self.draws), || (request, ()), &mut effects);
-        self.carry_out(effects, did);
+        self.carry_out(effects, now, did);
         match admission {
-            Some(admission) => self.admitted(request, admission, did),
+            Some(admission) => self.admitted(request, admission, now, did),
             None => {
                 self.visits.remove(&request);
                 did.push(Did::Refused { request, why: "its instance takes no connection" });
@@ -260,13 +269,29 @@ impl Router {
         is_news.then_some((service, seat.link))
     }
 
-    /// A request has left its instance, answered or not.
-    pub(crate) fn release(&mut self, request: u32, done: Option<Span>, now: Time, did: &mut Vec<Did>) {
-        let Some((service, seat)) = self.visits.remove(&request).and_then(|v| Some((v.service, v.seat?)))
-        else {
+    /// A request has left its instance: answered after so long, or why it was not.
+    pub(crate) fn release(
+        &mut self,
+        request: u32,
+        done: Result<Span, Unserved>,
+        now: Time,
+        did: &mut Vec<Did>,
+    ) {
+        let visit = self.visits.remove(&request);
+        let Some((service, seat, since)) = visit.and_then(|v| Some((v.service, v.seat?, v.seated))) else {
             return;
         };
-        if let Some(duration) = done {
+        let Some(queue) = self.services.get_mut(&service) else { return };
+        let mut effects = Effects::default();
+        let reply = match done {
+            Ok(_) => {
+                queue.answers(seat.instance, &mut effects);
+                Reply::Begun
+            }
+            Err(Unserved::ClientLeft) => Reply::Left { since },
+            Err(Unserved::NoAnswer) => Reply::Failed { since },
+        };
+        if let Ok(duration) = done {
             self.finished.push(Finished {
                 service,
                 action: forerun_types::ActionKey(1),
@@ -277,10 +302,8 @@ impl Router {
                 status: 200,
             });
         }
-        let Some(queue) = self.services.get_mut(&service) else { return };
-        let mut effects = Effects::default();
-        queue.leave(seat.instance, true, now, || draw(&mut self.draws), &mut effects);
-        self.carry_out(effects, did);
+        queue.leave(seat.instance, true, reply, now, || draw(&mut self.draws), &mut effects);
+        self.carry_out(effects, now, did);
     }
 
     /// A held request's client went away, or its time ran out.
@@ -292,7 +315,22 @@ impl Router {
         let Some(queue) = self.services.get_mut(&service) else { return };
         let mut effects = Effects::default();
         queue.give_up(ticket, now, &mut effects);
-        self.carry_out(effects, did);
+        self.carry_out(effects, now, did);
+    }
+
+    /// An instance that is left alone still takes no connection.
+    pub(crate) fn dialled_in_vain(
+        &mut self,
+        service: ServiceId,
+        instance: InstanceId,
+        door: &Arc<Door>,
+        now: Time,
+        did: &mut Vec<Did>,
+    ) {
+        let Some(queue) = self.services.get_mut(&service) else { return };
+        let mut effects = Effects::default();
+        queue.dialled_in_vain(instance, door, now, &mut effects);
+        self.carry_out(effects, now, did);
     }
 
     /// An instance that was left alone accepts connections.
@@ -307,7 +345,7 @@ impl Router {
         let Some(queue) = self.services.get_mut(&service) else { return };
         let mut effects = Effects::default();
         queue.welcome(instance, door, now, || draw(&mut self.draws), &mut effects);
-        self.carry_out(effects, did);
+        self.carry_out(effects, now, did);
     }
 
     /// Whether an instance is left alone, and still reached so.

@@ -6,7 +6,7 @@ use crate::daemon::USAGE_EVERY;
 use crate::faults::{Fault, Faults};
 use crate::ports::{Given, Orders, SimBackends, SimClock, SimDisk, SimRouters};
 use crate::random::Random;
-use crate::router::{Door, Router};
+use crate::router::{Door, Router, Unserved};
 use crate::scenario::{Request, Scenario, Setting};
 use crate::{lives, story::Story};
 use forerun_core::Canary;
@@ -32,6 +32,7 @@ pub(crate) enum What {
     GiveUp(u32),
     HoldTimeout(u32),
     Finish(u32, Pid),
+    NoAnswer(u32, Pid),
     Decide(u32),
     Probe(usize, ServiceId, InstanceId, Arc<Door>),
     Up(usize, u32, Event),
@@ -307,6 +308,7 @@ impl World {
             What::GiveUp(request) => self.give_up(request),
             What::HoldTimeout(request) => self.hold_timeout(request),
             What::Finish(request, pid) => self.finish(request, pid),
+            What::NoAnswer(request, pid) => self.no_answer(request, pid),
             What::Decide(request) => self.decide(request),
             What::Probe(site, service, instance, door) => self.probe(site, service, instance, door),
             What::Up(site, epoch, event) => self.up(site, epoch, event),
@@ -466,7 +468,7 @@ impl World {
 
     pub(crate) fn process(&mut self, pid: Pid, step: Step) {
         let Some(instance) = self.backend.processes.get(&pid).map(|p| p.instance) else { return };
-        if step == Step::Hang && self.faults.healed() {
+        if matches!(step, Step::Hang | Step::Shut) && self.faults.healed() {
             return;
         }
         let mut follows = Follows::default();
@@ -488,7 +490,7 @@ impl World {
             self.answer(request, "reset");
             let mut did = Vec::new();
             let now = self.clock.now(self.now);
-            self.sites[what.router].router.release(request, None, now, &mut did);
+            self.sites[what.router].router.release(request, Err(Unserved::NoAnswer), now, &mut did);
             self.apply(what.router, did);
         }
     }

@@ -188,6 +188,17 @@ pub enum Event {
         /// The most requests at a time in each step, in thousandths: the quantiles .1, .5, .9, .95 and .99.
         quantiles_milli: Vec<[u32; 5]>,
     },
+    /// Requests and dials in a row that an instance has not answered, as one router sees it; no `tries` takes that
+    /// back: it has answered, or is answering.
+    Unanswered {
+        router: RouterId,
+        instance: InstanceId,
+        tries: u32,
+        /// Of those, requests whose client went away first: what the instance would have done is not known.
+        left: u32,
+        /// From the beginning of the first try to the end of the last.
+        silent: Span,
+    },
 }
 
 /// Why an instance is wanted or not, in numbers that a person can check.
@@ -244,6 +255,8 @@ pub enum StopWhy {
     StartTimeout,
     /// Forerun is shutting down, or the service is gone.
     ShutDown,
+    /// It takes requests and answers none.
+    Wedged,
 }
 
 /// What the core orders. Executors carry it out and choose nothing.
@@ -414,6 +427,7 @@ impl Event {
             Event::IsOwn { .. } => "is_own",
             Event::Touched { .. } => "touched",
             Event::ExternalPrediction { .. } => "external_prediction",
+            Event::Unanswered { .. } => "unanswered",
         }
     }
 }

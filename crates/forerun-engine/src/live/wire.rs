@@ -125,13 +125,15 @@ fn key(s: &CoreStatus) -> KeyStatus {
     }
 }
 
-/// What `busy` says goes with it: the plan alone would not tell why something is still up.
+/// What `busy` says goes with it: the plan alone would not tell why something is still up; and what does not answer.
 fn reason(s: &CoreStatus) -> String {
     let busy = s.instances.iter().find_map(|i| i.busy.as_ref());
-    match (&s.failing, busy) {
-        (Some(why), _) => format!("failing: {}", why.lines().next().unwrap_or_default()),
-        (None, Some((why, _))) => format!("not stopped, it is busy: {why}; {}", s.reason),
-        (None, None) => s.reason.clone(),
+    let silent = s.instances.iter().find_map(|i| Some((i.instance, i.silent.as_ref()?)));
+    match (&s.failing, silent, busy) {
+        (Some(why), ..) => format!("failing: {}", why.lines().next().unwrap_or_default()),
+        (None, Some((instance, what)), _) => format!("{instance}: {what}; {}", s.reason),
+        (None, None, Some((why, _))) => format!("not stopped, it is busy: {why}; {}", s.reason),
+        (None, None, None) => s.reason.clone(),
     }
 }
 

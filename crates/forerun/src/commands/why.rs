@@ -126,6 +126,7 @@ fn stop_why(why: StopWhy) -> &'static str {
         StopWhy::Evicted => "evicted",
         StopWhy::StartTimeout => "not ready in time",
         StopWhy::ShutDown => "shutting down",
+        StopWhy::Wedged => "it answers nothing",
     }
 }
 

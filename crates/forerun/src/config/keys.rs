@@ -257,7 +257,12 @@ pub(crate) const SERVICE: &[Key] = &[
         "",
         "When an instance is ready: tcp, http:/PATH, log:TEXT, health (a container's own check) or none. Default: tcp; for docker health.",
     ),
-    key("start_timeout", Shape::Duration, "60s", "An instance that is not ready by then has failed."),
+    key(
+        "start_timeout",
+        Shape::Duration,
+        "60s",
+        "An instance that is not ready by then has failed; one that answers nothing for so long is replaced.",
+    ),
     key(
         "drain_timeout",
         Shape::Duration,

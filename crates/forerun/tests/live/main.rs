@@ -19,5 +19,6 @@ mod kill;
 mod spare;
 mod starts;
 mod websocket;
+mod wedged;
 mod why;
 mod world;
