@@ -1,7 +1,7 @@
 //! What it costs to predict a user's next step and to learn it, beside a hash-map insert timed in the same run.
 
 use crate::Figure;
-use forerun_core::profile::next::Predictor;
+use forerun_core::profile::next::{Predictor, Quick};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Instant;
@@ -30,6 +30,22 @@ fn steps() -> Vec<(u64, u32, i64)> {
     (0..STEPS).map(step).collect()
 }
 
+/// Microseconds that the quick model takes for a step: asked, the five likeliest, learned.
+fn quick_us(steps: &[(u64, u32, i64)]) -> f64 {
+    let mut model = Quick::new(MEMORY);
+    let mut top = Vec::new();
+    let mut sum = 0;
+    let began = Instant::now();
+    for (user, item, _) in steps {
+        model.ask(*user);
+        model.top(5, &mut top);
+        sum += top.len();
+        model.learn(*user, *item);
+    }
+    black_box(sum);
+    began.elapsed().as_secs_f64() * 1e6 / steps.len() as f64
+}
+
 pub(crate) fn run() -> Vec<Figure> {
     let steps = steps();
     let began = Instant::now();
@@ -49,8 +65,10 @@ pub(crate) fn run() -> Vec<Figure> {
     }
     let step_us = began.elapsed().as_secs_f64() * 1e6 / STEPS as f64;
     black_box(sum);
+    let quick_us = quick_us(&steps);
     vec![
         Figure::new("predict and learn one step", step_us, "us", "hash-map insert", insert_us),
+        Figure::new("quick: five likeliest and learn", quick_us, "us", "hash-map insert", insert_us),
         Figure::new(
             "memory of 2,000 users and their contexts",
             model.bytes() as f64 / 1e6,
