@@ -5,7 +5,7 @@
 //! router told anything is unknown, and not zero.
 
 use crate::forecast::series::mix::NAMES;
-use crate::forecast::series::track::{Shared, Track};
+use crate::forecast::series::track::{Shared, Teaches, Track};
 use crate::forecast::series::{HORIZON_MAX, LEVELS, MEDIAN, Past, Quantiles, clean, usual_change};
 use forerun_types::{ServiceId, Span, Time};
 use serde::{Deserialize, Serialize};
@@ -184,13 +184,14 @@ impl Loads {
         if !self.on || now < self.next_tick || self.turn >= self.services.len() {
             return;
         }
+        let series = self.services.len();
         let (mut made, until) = (0, (self.turn + LOOKS_PER_TICK).min(self.services.len()));
         while self.turn < until && made < PER_TICK {
             let at = self.turn;
             self.turn += 1;
             let Some(load) = &mut self.services[at] else { continue };
             let ahead = (2 * start(ServiceId(at as u32)).0).div_ceil(STEP.0).clamp(AHEAD_LEAST, AHEAD_MOST);
-            made += usize::from(load.forecast(self.began, ahead as usize, &mut self.shared));
+            made += usize::from(load.forecast(self.began, ahead as usize, &mut self.shared, series));
         }
         self.next_tick = now + TICKS_APART;
     }
@@ -232,8 +233,8 @@ impl Load {
         }
     }
 
-    /// False where there is nothing to forecast.
-    fn forecast(&mut self, from: Time, ahead: usize, shared: &mut Shared) -> bool {
+    /// False where there is nothing to forecast. `series`: how many services teach what all share.
+    fn forecast(&mut self, from: Time, ahead: usize, shared: &mut Shared, series: usize) -> bool {
         // Without any load in all that is kept there is nothing that a series could tell.
         if self.values.len() < VALUES_LEAST || (self.quiet >= self.values.len() && self.outside.is_none()) {
             self.told = None;
@@ -243,7 +244,7 @@ impl Load {
         let mut values: Vec<f64> = self.values.iter().map(number).collect();
         let known = clean(&mut values);
         let scale = usual_change(&values, DAY);
-        self.track.learn(&values, &known, Some(shared));
+        self.track.learn(&values, &known, Some(Teaches { shared: &mut *shared, series }));
         let past = Past { values: &values, season: DAY, horizon: ahead, scale };
         let outside = self.outside.as_ref().and_then(|o| o.steps(from, ahead)).unwrap_or_default();
         // One forecast at a time is followed to its end: more would tell little that is new, and take memory.

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use forerun_core::forecast::series::boost::{Binned, Fit, Rows};
-use forerun_core::forecast::series::track::{Shared, Told, Track};
+use forerun_core::forecast::series::track::{Shared, Teaches, Told, Track};
 use forerun_core::forecast::series::{LEVELS, Past, clean, usual_change};
 use proptest::prelude::*;
 
@@ -34,7 +34,7 @@ fn along(mut values: Vec<f64>, season: usize, horizon: usize) -> Vec<Told> {
     let mut track = Track::default();
     let mut told = Vec::new();
     for origin in origins() {
-        track.learn(&values[..=origin], &known, Some(&mut shared));
+        track.learn(&values[..=origin], &known, Some(Teaches { shared: &mut shared, series: 1 }));
         told.push(track.forecast(&past(origin), &shared, &[]));
     }
     told

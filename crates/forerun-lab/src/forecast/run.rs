@@ -1,7 +1,7 @@
 //! Fits and forecasts a set of series: at an origin only what the contract allows is read.
 
 use forerun_core::forecast::series::boost::{Binned, Booster, Fit, Rows};
-use forerun_core::forecast::series::track::{Shared, Told, Track};
+use forerun_core::forecast::series::track::{Shared, Teaches, Told, Track};
 use forerun_core::forecast::series::{HORIZON_MAX, LEVELS, Past, SEASON_MAX, clean, usual_change};
 
 /// One series on a regular grid, oldest first; what is not finite is no data.
@@ -91,9 +91,11 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    fn forecast(&mut self, origin: usize, shared: &mut Shared, teach: bool) -> Told {
+    /// `teaches`: of how many series this one is, if what all share may learn from it.
+    fn forecast(&mut self, origin: usize, shared: &mut Shared, teaches: Option<usize>) -> Told {
         let values = &self.values[..=origin];
-        self.track.learn(values, &self.known, if teach { Some(shared) } else { None });
+        let teaches = teaches.map(|series| Teaches { shared: &mut *shared, series });
+        self.track.learn(values, &self.known, teaches);
         self.track.forecast(&Self::past(values, self.season, self.horizon, self.scale), shared, &[])
     }
 }
@@ -156,7 +158,7 @@ impl<'a> Fitted<'a> {
             for asked in &p.series.asked {
                 p.go(from, asked.origin);
                 from = asked.origin;
-                let mut one = p.forecast(asked.origin, &mut self.shared, false);
+                let mut one = p.forecast(asked.origin, &mut self.shared, None);
                 one.steps.truncate(asked.horizon);
                 of.push(one);
             }
@@ -169,7 +171,8 @@ impl<'a> Fitted<'a> {
 
 /// Forecasts over the part that the first trees have not seen, in turn over all series.
 fn try_out(prepared: &mut [Prepared<'_>], shared: &mut Shared, first: impl Fn(usize) -> usize) {
-    let each = (TRIALS_MAX / prepared.len().max(1)).max(4);
+    let count = prepared.len();
+    let each = (TRIALS_MAX / count.max(1)).max(4);
     let plans: Vec<(usize, usize)> = prepared
         .iter()
         .map(|p| {
@@ -185,12 +188,13 @@ fn try_out(prepared: &mut [Prepared<'_>], shared: &mut Shared, first: impl Fn(us
                 if k > 0 {
                     p.go(origin - stride, origin);
                 }
-                p.forecast(origin, shared, true);
+                p.forecast(origin, shared, Some(count));
             }
         }
     }
     for p in prepared.iter_mut() {
         let end = p.series.test_from.min(p.values.len());
-        p.track.learn(&p.values[..end], &p.known, Some(shared));
+        let teaches = Teaches { shared: &mut *shared, series: count };
+        p.track.learn(&p.values[..end], &p.known, Some(teaches));
     }
 }

@@ -11,12 +11,21 @@ pub struct Widths {
     logs: [f64; LEVELS.len()],
 }
 
-/// How far one origin that lies wholly beyond a level moves the shared part.
-pub const SHARED_RATE: f64 = 0.05;
+/// How far one origin that lies wholly beyond a level moves the shared part, of few series.
+const SHARED_RATE: f64 = 0.05;
+/// Of more series than this, a round over all moves the shared part no further than a round over so many would. What
+/// happens to all series at once happened once: else a common rise or fall would throw the widths of all over, and the
+/// last series of a round would decide for the others.
+const TOGETHER: f64 = 5.0;
 /// And a series' own.
 pub const OWN_RATE: f64 = 0.15;
 /// Width that is added where the members see none, per unit of the logarithm, in local scales.
 const FLOOR: f64 = 0.1;
+
+/// How far one origin moves the shared part, of so many series.
+pub fn shared_rate(series: usize) -> f64 {
+    SHARED_RATE * (TOGETHER / series.max(1) as f64).min(1.0)
+}
 
 impl Widths {
     /// Widens what was said; afterwards quantiles do not cross.
@@ -46,6 +55,26 @@ impl Widths {
                 let wanted = if l < MEDIAN { *p } else { 1.0 - p };
                 self.logs[l] = (self.logs[l] + rate * (beyond / n - wanted)).clamp(-1.5, 3.0);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantee: a fall of all series at once is one that is learned from once, not once for each.
+    #[test]
+    fn what_happens_to_all_at_once_happened_once() {
+        let said = [[10.0, 20.0, 30.0, 35.0, 40.0]];
+        for (series, most) in [(1, 1.05), (5, 1.3), (200, 1.3), (10_000, 1.3)] {
+            let mut widths = Widths::default();
+            for _ in 0..series {
+                widths.learn(&said, &[0.0], &[true], shared_rate(series));
+            }
+            let told = widths.apply(&Widths::default(), 0.0, &said[0]);
+            let wider = (told[MEDIAN] - told[0]) / 10.0;
+            assert!(wider > 1.04 && wider < most, "{series} series: {wider}");
         }
     }
 }

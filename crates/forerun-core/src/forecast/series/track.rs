@@ -19,6 +19,13 @@ pub struct Shared {
     widths: Widths,
 }
 
+/// Who learns with a series: what all share, and how many series teach it.
+#[derive(Debug)]
+pub struct Teaches<'a> {
+    pub shared: &'a mut Shared,
+    pub series: usize,
+}
+
 /// A forecast: the quantiles of each step, and how the members weighed in them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Told {
@@ -57,7 +64,7 @@ pub struct Track {
 
 impl Track {
     /// Learns from what was said whose horizon `values` has passed; the shared part too if it may.
-    pub fn learn(&mut self, values: &[f64], known: &[bool], mut shared: Option<&mut Shared>) {
+    pub fn learn(&mut self, values: &[f64], known: &[bool], mut teaches: Option<Teaches<'_>>) {
         self.negative |= values[self.seen.min(values.len())..].iter().any(|v| *v < 0.0);
         self.seen = values.len();
         while let Some(said) = self.waiting.front() {
@@ -76,9 +83,9 @@ impl Track {
             let gradient = mix::gradient(&said.members, &said.mixed, shares, came, known, said.scale);
             self.weights.learn(&gradient, mix::OWN_RATE, true);
             self.widths.learn(&said.told.steps, came, known, conformal::OWN_RATE);
-            if let Some(shared) = shared.as_deref_mut() {
+            if let Some(Teaches { shared, series }) = &mut teaches {
                 shared.weights.learn(&gradient, mix::SHARED_RATE, false);
-                shared.widths.learn(&said.told.steps, came, known, conformal::SHARED_RATE);
+                shared.widths.learn(&said.told.steps, came, known, conformal::shared_rate(*series));
             }
         }
     }
