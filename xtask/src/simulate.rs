@@ -31,6 +31,9 @@ pub(crate) fn run(_: &Context) -> Count {
     // The stage `test` runs it in debug; the answers must be the same to the last digit.
     let answers = ["--release", "--package", "forerun-core", "--lib", "every_build_says_the_same"];
     count.add(cargo::test(&answers.map(str::to_owned)));
+    // So is this, on a small part: a million steps are too many for a debug build.
+    let hostile = ["--release", "--package", "forerun-core", "--test", "hostile"];
+    count.add(cargo::test(&hostile.map(str::to_owned)));
     let mut worlds = simulation(&["many", "--from", "1", "--seeds", WORLDS]);
     count.add(cargo::count_of(&run::shown(&mut worlds, run::LIMIT)));
     let mut command = simulation(&["many", "--canaries", "--seeds", FRESH, "--known"]);
