@@ -3,6 +3,7 @@
 //! `test` runs every test in stages, `bench` runs the benchmarks. See CONTRIBUTING.md.
 
 mod agreement;
+mod bars;
 mod bench;
 mod cargo;
 mod docker;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: the stages, in their order, and what they counted.
 
 use crate::cargo::{self, Count, Package};
-use crate::{agreement, docker, lint, process, simulate, tools};
+use crate::{agreement, bars, docker, lint, process, simulate, tools};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -188,6 +188,7 @@ fn wants_docker(package: &str, test: &str) -> bool {
 fn replay(context: &Context) -> Count {
     let mut count = integration(context, |package, _| REPLAY.contains(&package));
     count.add(agreement::run());
+    count.add(bars::run());
     count
 }
 

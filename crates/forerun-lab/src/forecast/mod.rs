@@ -8,7 +8,7 @@ mod scores;
 pub use dated::{Dated, Grid, read_dated};
 pub use files::{FileError, Skipped, read_origins, read_series, write_forecasts};
 pub use run::{Asked, Fitted, Series};
-pub use scores::{Scores, backtest, scores, weights};
+pub use scores::{Means, Scores, backtest, means, scores, weights};
 
 pub use forerun_core::forecast::series::track::Told;
 pub use forerun_core::forecast::series::{HORIZON_MAX as STEPS_MAX, LEVELS};

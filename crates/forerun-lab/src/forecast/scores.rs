@@ -22,6 +22,45 @@ pub struct Scores {
     pub coverage_99: f64,
     /// How members weighed in the median, heaviest first.
     pub weights: Vec<(&'static str, f64)>,
+    /// A series that hardly changes before its test part has no scale to measure by.
+    #[serde(skip)]
+    flat: bool,
+    /// The sums of `wql`: the loss, and the values.
+    #[serde(skip)]
+    sums: (f64, f64),
+}
+
+/// Scores of a set of series: each is a mean over series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Means {
+    pub series: usize,
+    /// Without series that hardly change before their test part.
+    pub mase: f64,
+    pub sql: f64,
+    /// Without series whose values are all 0.
+    pub wql: f64,
+    /// The same loss by the values of all series together: for sets in one unit.
+    pub wql_pooled: f64,
+    pub coverage_90: f64,
+    pub coverage_99: f64,
+}
+
+/// Means over all series; `None` if no value came to compare with.
+pub fn means(scores: &[Scores]) -> Option<Means> {
+    let mean = |of: &dyn Fn(&Scores) -> Option<f64>| {
+        let values: Vec<f64> = scores.iter().filter_map(of).collect();
+        values.iter().sum::<f64>() / values.len().max(1) as f64
+    };
+    let (loss, size) = scores.iter().fold((0.0, 0.0), |(l, s), one| (l + one.sums.0, s + one.sums.1));
+    (!scores.is_empty()).then(|| Means {
+        series: scores.len(),
+        mase: mean(&|s| (!s.flat).then_some(s.mase)),
+        sql: mean(&|s| (!s.flat).then_some(s.sql)),
+        wql: mean(&|s| s.wql),
+        wql_pooled: if size > 0.0 { loss / size } else { 0.0 },
+        coverage_90: mean(&|s| Some(s.coverage_90)),
+        coverage_99: mean(&|s| Some(s.coverage_99)),
+    })
 }
 
 /// Scores what was told of a series; `None` if no value came to compare with.
@@ -32,6 +71,7 @@ pub fn scores(series: &Series, told: &[Told]) -> Option<Scores> {
         values
     };
     let scale = usual_change(&past, series.season.max(1));
+    let level = past.iter().map(|v| v.abs()).sum::<f64>() / past.len().max(1) as f64;
     let (mut n, mut size, mut error, mut loss) = (0.0_f64, 0.0_f64, 0.0, 0.0);
     let (mut under_90, mut under_99) = (0.0, 0.0);
     for (asked, told) in series.asked.iter().zip(told) {
@@ -56,6 +96,9 @@ pub fn scores(series: &Series, told: &[Told]) -> Option<Scores> {
         coverage_90: under_90 / n,
         coverage_99: under_99 / n,
         weights: weights(told),
+        // What [`usual_change`] says where it finds no change.
+        flat: scale <= 1e-4 * level || level <= 0.0,
+        sums: (2.0 * loss, size),
     })
 }
 

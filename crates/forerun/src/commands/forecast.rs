@@ -4,7 +4,7 @@ use crate::cli::ForecastArgs;
 use crate::failure::Failure;
 use crate::terminal;
 use forerun_lab::forecast::{
-    FileError, Fitted, Grid, Scores, Series, Skipped, backtest, read_dated, read_origins, read_series,
+    FileError, Fitted, Grid, Scores, Series, Skipped, backtest, means, read_dated, read_origins, read_series,
     write_forecasts,
 };
 use forerun_trace::{Input, TraceError, open_plain, parse_duration};
@@ -45,6 +45,7 @@ fn at_origins(args: &ForecastArgs, origins: &str, to: &Path, out: &mut dyn Write
         let document = json!({
             "series": all.len(), "forecasts": forecasts, "rows": fitted.rows, "fit_seconds": fit_s,
             "forecast_seconds": each_s / forecasts.max(1) as f64,
+            "scores": means(&backtest(&all, &told)),
         });
         writeln!(out, "{document}")?;
     }
