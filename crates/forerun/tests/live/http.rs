@@ -56,6 +56,14 @@ impl Client {
         self.reader.get_mut().write_all(bytes)
     }
 
+    /// Waits until something of the answer is there, and reads next to nothing of it.
+    ///
+    /// # Errors
+    /// As of [`Client::answer`].
+    pub(crate) fn begins(&mut self) -> io::Result<()> {
+        self.reader.fill_buf().map(drop)
+    }
+
     /// # Errors
     /// `UnexpectedEof` or a reset: the connection was closed before the answer was whole. `TimedOut`: it hangs.
     pub(crate) fn answer(&mut self) -> io::Result<Answer> {
