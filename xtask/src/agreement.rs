@@ -24,6 +24,8 @@ struct Trace {
     figures: &'static [(&'static str, &'static str)],
     /// Where the causality test cuts it, in seconds.
     until: u32,
+    /// Instances that policies may have which only stop to make room; 0 where there is no such limit.
+    capacity: u32,
 }
 
 const TRACES: &[Trace] = &[
@@ -38,6 +40,7 @@ const TRACES: &[Trace] = &[
             ("/memory_gb_seconds/busy", "used_gbs"),
         ],
         until: 43_200,
+        capacity: 0,
     },
     Trace {
         name: "gentd26",
@@ -62,10 +65,25 @@ const TRACES: &[Trace] = &[
             ("/memory_gb_seconds/starting", "starting_gbs"),
         ],
         until: 604_800,
+        capacity: 16,
     },
 ];
 
-const POLICIES: &[&str] = &["none", "keep-alive=10m", "hazard", "forerun"];
+const POLICIES: &[&str] = &[
+    "none",
+    "keep-alive=10m",
+    "hazard",
+    "forerun",
+    "always-on",
+    "histogram",
+    "knative",
+    "hpa",
+    "optimal-keep",
+    "optimal-prewarm",
+];
+
+/// Those that stop instances only to make room.
+const EVICTING: &[&str] = &["lru", "faascache", "belady"];
 
 /// FeMux's objective (0.808 s a cold start, 99.69 GB-seconds a second) that the hazard rule reaches on the 47 apps:
 /// Forerun's plan is that rule for one resource, and may not be worse.
@@ -102,8 +120,12 @@ pub(crate) fn run() -> Count {
         }
         let side = Side { trace, data, forerun: &forerun, referee: &referee, work: &work };
         for policy in POLICIES {
-            count
-                .add(check(&format!("{} {policy} agrees with the referee", trace.name), side.agrees(policy)));
+            let agrees = side.agrees(policy, 0);
+            count.add(check(&format!("{} {policy} agrees with the referee", trace.name), agrees));
+        }
+        for policy in EVICTING.iter().filter(|_| trace.capacity > 0) {
+            let agrees = side.agrees(policy, trace.capacity);
+            count.add(check(&format!("{} {policy} agrees with the referee", trace.name), agrees));
         }
         count.add(check(&format!("{} decisions do not know the future", trace.name), side.is_causal()));
     }
@@ -134,12 +156,14 @@ impl Side<'_> {
         found.filter(|p| p["policy"] == policy).ok_or_else(|| format!("replay --json has no policy {policy}"))
     }
 
-    fn agrees(&self, policy: &str) -> Result<(), String> {
+    /// `capacity` 0 is no limit, to both.
+    fn agrees(&self, policy: &str, capacity: u32) -> Result<(), String> {
         let decisions = self.work.join("decisions.csv");
-        let ours = self.replay(policy, &decisions, &[])?;
+        let capacity = ["--capacity".to_owned(), capacity.to_string()];
+        let ours = self.replay(policy, &decisions, &capacity.each_ref().map(String::as_str))?;
         let mut command = Command::new("python3");
         command.arg(self.referee).arg("--trace").arg(&self.data).args(["--kind", self.trace.kind]);
-        command.arg("--decisions").arg(&decisions);
+        command.arg("--decisions").arg(&decisions).args(&capacity);
         let ran = run::quiet(&mut command, LIMIT);
         if !ran.good {
             return Err(ran

@@ -60,9 +60,13 @@ struct Instance {
 
 #[derive(Debug, Default)]
 struct Service {
+    /// How long a start of it takes.
+    start: Span,
+    /// Requests that an instance of it serves at a time.
+    slots: u32,
     known: bool,
     route: Option<Arc<ServiceRoute>>,
-    /// Oldest first, which is the order in which they will be ready.
+    /// Oldest first, which is the order in which they will be ready: starts of one service take equally long.
     starting: VecDeque<InstanceId>,
     /// Held requests that no starting instance is for: positions in the trace.
     unbound: VecDeque<u32>,
@@ -113,14 +117,12 @@ struct Fleet {
     core: Core<AnyPolicy>,
     base: Time,
     now: Time,
-    start: Span,
-    slots: u32,
     services: Vec<Service>,
     instances: Vec<Instance>,
     actions: Vec<Action>,
     follows: VecDeque<Follow>,
-    /// When starts are ready; all take equally long, so they stand in order.
-    starts: VecDeque<(Time, InstanceId)>,
+    /// When starts are ready; those of one instant in the order in which they were ordered.
+    starts: BinaryHeap<Reverse<(Time, u64, InstanceId)>>,
     /// Decisions of the present instant.
     wants: Vec<(ServiceId, u32)>,
     steps: u32,
@@ -128,21 +130,24 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn new(policy: AnyPolicy, services: usize, origin_us: i64, start: Span, options: &Options) -> Self {
-        let mut all = Vec::new();
-        all.resize_with(services, Service::default);
+    /// `services` are in order of their numbers: how long a start takes, how much an instance serves at a time.
+    fn new(
+        policy: AnyPolicy,
+        services: impl Iterator<Item = (Span, u32)>,
+        origin_us: i64,
+        options: &Options,
+    ) -> Self {
+        let all = services.map(|(start, slots)| Service { start, slots, ..Service::default() }).collect();
         let base = Time(u64::try_from(origin_us).unwrap_or(0)).max(BASE_MIN);
         let mut fleet = Self {
             core: Core::new(policy),
             base,
             now: Time(0),
-            start,
-            slots: if options.world.per_instance == 0 { u32::MAX } else { options.world.per_instance },
             services: all,
             instances: Vec::new(),
             actions: Vec::new(),
             follows: VecDeque::new(),
-            starts: VecDeque::new(),
+            starts: BinaryHeap::new(),
             wants: Vec::new(),
             steps: 0,
             out: Driven::default(),
@@ -245,7 +250,7 @@ impl Fleet {
         }
         let mut bound = Vec::new();
         let s = &mut self.services[service.0 as usize];
-        while (bound.len() as u64) < u64::from(self.slots)
+        while (bound.len() as u64) < u64::from(s.slots)
             && let Some(request) = s.unbound.pop_front()
         {
             bound.push(request);
@@ -254,10 +259,11 @@ impl Fleet {
         let last_used = self.now;
         self.instances[at] =
             Instance { service: service.0, state: State::Starting, last_used, bound, ..Instance::default() };
-        if self.start == Span::ZERO {
+        let start = self.services[service.0 as usize].start;
+        if start == Span::ZERO {
             self.follows.push_back(Follow::Ready(id));
         } else {
-            self.starts.push_back((self.now + self.start, id));
+            self.starts.push(Reverse((self.now + start, self.out.starts, id)));
         }
     }
 
@@ -285,7 +291,7 @@ impl Fleet {
         let s = &mut self.services[service.0 as usize];
         for id in &s.starting {
             let instance = &mut self.instances[id.0 as usize];
-            while has_room(instance, self.slots)
+            while has_room(instance, s.slots)
                 && let Some(request) = s.unbound.pop_front()
             {
                 instance.bound.push(request);
@@ -333,7 +339,8 @@ impl Fleet {
             starting.retain(|i| *i != id);
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        self.step(&Event::Ready { instance: id, address, took: self.start });
+        let took = self.services[service].start;
+        self.step(&Event::Ready { instance: id, address, took });
         let Some(requests) = requests else { return };
         for request in bound {
             self.begin(id, request, requests, ends);
@@ -345,7 +352,8 @@ impl Fleet {
     fn take_held(&mut self, id: InstanceId, requests: &Requests<'_>, ends: &mut Ends) {
         loop {
             let instance = &self.instances[id.0 as usize];
-            let (service, free) = (instance.service as usize, instance.in_flight < self.slots);
+            let service = instance.service as usize;
+            let free = instance.in_flight < self.services[service].slots;
             let listed =
                 instance.state == State::Ready && instance.draining.is_none() && instance.listed.0 > 0;
             if !free || !listed {

@@ -4,6 +4,8 @@
 use crate::Decision;
 use crate::nominal::Use;
 use forerun_types::{ServiceId, Span, Time};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// From and to, counted from the beginning of the gap.
 pub(crate) type Hold = (Span, Span);
@@ -11,6 +13,29 @@ pub(crate) type Hold = (Span, Span);
 pub(crate) trait GapPolicy {
     /// Appends what to hold of the gap after `gap`. Of `gap.next` it may learn only by a later call, at or after it.
     fn holds(&mut self, gap: &Use, holds: &mut Vec<Hold>);
+}
+
+/// Gaps that have begun, each told once it has ended.
+#[derive(Debug, Default)]
+pub(crate) struct Begun(BinaryHeap<Reverse<(Time, u32, Span)>>);
+
+impl Begun {
+    /// The gap after a use; one without an end teaches nothing.
+    pub(crate) fn begin(&mut self, gap: &Use) {
+        if let Some(next) = gap.next {
+            self.0.push(Reverse((next, gap.level, next.since(gap.to))));
+        }
+    }
+
+    /// Tells of the gaps that have ended by now: whose, and how long they were.
+    pub(crate) fn ended(&mut self, now: Time, mut each: impl FnMut(u32, Span)) {
+        while let Some(&Reverse((at, level, length))) = self.0.peek()
+            && at <= now
+        {
+            self.0.pop();
+            each(level, length);
+        }
+    }
 }
 
 /// The fixed keep-alive.
@@ -50,7 +75,10 @@ pub(crate) fn decide(
         let mut held = |from: Time, to: Time| {
             if from < to {
                 edges.push(Edge { at: from, rank, service: gap.service, change: 1 });
-                edges.push(Edge { at: to, rank, service: gap.service, change: -1 });
+                // What is never let go has no second edge.
+                if to < Time::NEVER {
+                    edges.push(Edge { at: to, rank, service: gap.service, change: -1 });
+                }
             }
         };
         holds.clear();

@@ -2,12 +2,10 @@
 //! before, from its own gaps and with a small weight from everyone's; held while that chance times the price of a
 //! cold start is more than the memory. One rule for whole minutes, one for the continuous world.
 
-use crate::gaps::{GapPolicy, Hold};
+use crate::gaps::{Begun, GapPolicy, Hold};
 use crate::nominal::Use;
 use forerun_trace::MinuteTrace;
 use forerun_types::{Span, Time};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// Ages in bins whose edges are 0, 1 s and on by factors of the square root of 2, to 2^19.5 s: six days.
 const BINS: usize = 41;
@@ -23,50 +21,41 @@ fn edge_s(bin: usize) -> f64 {
     }
 }
 
-/// Gaps that have begun: known only once they have ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Gap {
-    ends: Time,
-    level: u32,
-    length: Span,
-}
-
 pub(crate) struct EventHazard<'a> {
     price_gbs: f64,
     /// Weight of everyone's gaps beside the level's own.
     kappa: f64,
-    start_s: f64,
+    /// How long a start takes by service.
+    start: &'a [Span],
     memory: &'a [u64],
     edges: [f64; BINS],
     own: Vec<[u32; BINS]>,
     pool: [u64; BINS],
-    open: BinaryHeap<Reverse<Gap>>,
+    begun: Begun,
 }
 
 impl<'a> EventHazard<'a> {
-    pub(crate) fn new(price_gbs: f64, start: Span, memory: &'a [u64], levels: u32) -> Self {
+    pub(crate) fn new(price_gbs: f64, start: &'a [Span], memory: &'a [u64], levels: u32) -> Self {
         Self {
             price_gbs,
             kappa: 2.0,
-            start_s: start.as_secs_f64(),
+            start,
             memory,
             edges: std::array::from_fn(edge_s),
             own: vec![[0; BINS]; levels as usize],
             pool: [0; BINS],
-            open: BinaryHeap::new(),
+            begun: Begun::default(),
         }
     }
 
     fn learn_until(&mut self, now: Time) {
-        while let Some(&Reverse(gap)) = self.open.peek()
-            && gap.ends <= now
-        {
-            self.open.pop();
-            let length = gap.length.as_secs_f64();
-            let bin = self.edges.partition_point(|&edge| edge <= length) - 1;
-            self.own[gap.level as usize][bin] += 1;
-            self.pool[bin] += 1;
-        }
+        let (own, pool, edges) = (&mut self.own, &mut self.pool, &self.edges);
+        self.begun.ended(now, |level, length| {
+            let length = length.as_secs_f64();
+            let bin = edges.partition_point(|&edge| edge <= length) - 1;
+            own[level as usize][bin] += 1;
+            pool[bin] += 1;
+        });
     }
 
     /// For each bin of age whether it pays to hold on.
@@ -93,9 +82,8 @@ impl<'a> EventHazard<'a> {
 impl GapPolicy for EventHazard<'_> {
     fn holds(&mut self, gap: &Use, holds: &mut Vec<Hold>) {
         self.learn_until(gap.to);
-        if let Some(next) = gap.next {
-            self.open.push(Reverse(Gap { ends: next, level: gap.level, length: next.since(gap.to) }));
-        }
+        self.begun.begin(gap);
+        let start_s = self.start[gap.service as usize].as_secs_f64();
         let memory_gb = self.memory[gap.service as usize] as f64 / 1e9;
         let mut last: Option<(f64, f64)> = None;
         for (bin, pays) in self.pays(gap.level, memory_gb).into_iter().enumerate() {
@@ -105,10 +93,10 @@ impl GapPolicy for EventHazard<'_> {
             let (low, high) = (self.edges[bin], self.edges[bin + 1]);
             last = match last {
                 // What would have to start again at once may as well stay.
-                Some((from, to)) if low - to <= 2.0 * self.start_s => Some((from, high)),
+                Some((from, to)) if low - to <= 2.0 * start_s => Some((from, high)),
                 before => {
                     holds.extend(before.map(micros));
-                    Some((if low > 0.0 { (low - self.start_s).max(0.0) } else { 0.0 }, high))
+                    Some((if low > 0.0 { (low - start_s).max(0.0) } else { 0.0 }, high))
                 }
             };
         }

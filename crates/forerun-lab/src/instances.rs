@@ -1,6 +1,6 @@
 //! The instances of the world of requests, found in constant time by the rules that ask for them.
 
-use forerun_types::Time;
+use forerun_types::{Span, Time};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A place in the table, and which instance is meant if the place has been given again.
@@ -9,6 +9,16 @@ pub(crate) struct Key {
     place: u32,
     seq: u64,
 }
+
+impl Key {
+    /// Given to another once the instance is gone.
+    pub(crate) fn place(self) -> usize {
+        self.place as usize
+    }
+}
+
+/// How far back [`Instances::ready_by`] looks.
+const YOUNG: Span = Span::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Instance {
@@ -20,7 +30,7 @@ pub(crate) struct Instance {
     pub(crate) served: bool,
     active: u32,
     /// When its last request ended, or it was born.
-    used: Time,
+    pub(crate) used: Time,
     busy_since: Time,
     seq: u64,
 }
@@ -30,6 +40,8 @@ pub(crate) struct Instance {
 struct Service {
     free: VecDeque<Key>,
     count: u32,
+    /// Those that were not ready a while ago, and when they are, in that order.
+    young: VecDeque<(Time, Key)>,
     /// Order in which services were first asked about: it decides between instances used at the same instant.
     rank: Option<u32>,
 }
@@ -39,7 +51,7 @@ pub(crate) struct Instances {
     table: Vec<Instance>,
     places: Vec<u32>,
     services: Vec<Service>,
-    slots: u32,
+    slots: Vec<u32>,
     total: u32,
     seq: u64,
     ranks: u32,
@@ -48,14 +60,15 @@ pub(crate) struct Instances {
 }
 
 impl Instances {
-    pub(crate) fn new(services: usize, slots: u32, evicting: bool) -> Self {
+    /// `slots` are the requests that an instance of each service serves at a time.
+    pub(crate) fn new(slots: &[u32], evicting: bool) -> Self {
         let mut all = Vec::new();
-        all.resize_with(services, Service::default);
+        all.resize_with(slots.len(), Service::default);
         Self {
             table: Vec::new(),
             places: Vec::new(),
             services: all,
-            slots,
+            slots: slots.to_vec(),
             total: 0,
             seq: 0,
             ranks: 0,
@@ -77,6 +90,18 @@ impl Instances {
 
     pub(crate) fn count(&self, service: u32) -> u32 {
         self.services[service as usize].count
+    }
+
+    /// How many of what exists of a service were ready at a time, which is no longer ago than a minute.
+    pub(crate) fn ready_by(&self, service: u32, at: Time) -> u32 {
+        let s = &self.services[service as usize];
+        let later = s.young.iter().rev().take_while(|y| y.0 > at);
+        s.count - later.filter(|y| self.get(y.1).seq == y.1.seq).count() as u32
+    }
+
+    /// Requests that an instance of a service serves at a time.
+    pub(crate) fn slots(&self, service: u32) -> u32 {
+        self.slots[service as usize]
     }
 
     pub(crate) fn touch(&mut self, service: u32) {
@@ -121,6 +146,10 @@ impl Instances {
         let s = &mut self.services[service as usize];
         s.count += 1;
         s.free.push_back(key);
+        while s.young.front().is_some_and(|y| y.0 + YOUNG < now) {
+            s.young.pop_front();
+        }
+        s.young.push_back((ready, key));
         self.idle_insert(key);
         key
     }
@@ -140,7 +169,7 @@ impl Instances {
 
     /// One more request, which begins at `begin`.
     pub(crate) fn take(&mut self, key: Key, begin: Time) {
-        let slots = self.slots;
+        let slots = self.slots(self.get(key).service);
         if self.get(key).active == 0 {
             self.idle_remove(key);
             self.get_mut(key).busy_since = begin;
@@ -154,7 +183,7 @@ impl Instances {
 
     /// One request less; since when it was busy if that was the last.
     pub(crate) fn finish(&mut self, key: Key, now: Time) -> Option<Time> {
-        if self.get(key).active < self.slots {
+        if self.get(key).active < self.slots(self.get(key).service) {
             self.unlist(key);
         }
         let instance = self.get_mut(key);

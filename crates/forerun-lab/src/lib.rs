@@ -17,21 +17,26 @@ mod instances;
 mod minutes;
 mod nominal;
 mod options;
+mod pareto;
 mod predict;
 mod replay;
 mod requests;
+mod rivals;
 mod scores;
 mod scripted;
+mod steer;
 mod tally;
 
 pub use decisions::{Decision, write_decisions};
 pub use driven::{Driven, learn};
 pub use error::LabError;
 pub use options::{Capacity, Options, PolicyName, World};
+pub use pareto::{Tried, dominated};
 pub use predict::{
     FOLDS, FoldScores, PredictError, PredictOut, PredictScores, PredictSplit, WhenScores, mark_scored,
     predict_folds, predict_steps, predict_windows,
 };
 pub use replay::{Outcome, decide_minutes, decide_requests, replay_minutes, replay_requests, score_requests};
 pub use requests::Requests;
+pub use rivals::{HpaRules, KnativeRules, Rival};
 pub use scores::{MemoryScores, Scores, WaitScores};

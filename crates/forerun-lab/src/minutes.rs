@@ -5,7 +5,7 @@
 use forerun_trace::MinuteTrace;
 
 /// Below this, a mean concurrency is nothing.
-const CONCURRENCY_MIN: f64 = 1.6e-5;
+pub(crate) const CONCURRENCY_MIN: f64 = 1.6e-5;
 
 /// The mean concurrency of each app and minute, with what is next to nothing as nothing.
 pub(crate) fn concurrency(trace: &MinuteTrace) -> Vec<Vec<f64>> {
@@ -97,7 +97,7 @@ impl App {
 }
 
 /// Seconds that `missing` instances, started by the minute's first arrivals, live to its end.
-fn late_seconds(missing: u32, arrivals: u32) -> f64 {
+pub(crate) fn late_seconds(missing: u32, arrivals: u32) -> f64 {
     let n = f64::from(missing.min(arrivals));
     if n > 0.0 { 60.0 * n - 30.0 * n * n / f64::from(arrivals) } else { 0.0 }
 }

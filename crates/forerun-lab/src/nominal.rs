@@ -24,6 +24,8 @@ pub(crate) struct Use {
 
 #[derive(Default)]
 struct Service {
+    /// Requests that one instance serves at a time.
+    slots: u32,
     running: u32,
     freed: u32,
     levels: Vec<Level>,
@@ -38,9 +40,10 @@ struct Level {
 }
 
 /// All uses in order of their ends.
-pub(crate) fn uses(requests: &Requests<'_>, per_instance: u32) -> (Vec<Use>, u32) {
-    let mut line = Line { per_instance, ..Line::default() };
-    line.services.resize_with(requests.services(), Service::default);
+pub(crate) fn uses(requests: &Requests<'_>) -> (Vec<Use>, u32) {
+    let service = |&slots| Service { slots, ..Service::default() };
+    let services = requests.slots.iter().map(service).collect();
+    let mut line = Line { services, ..Line::default() };
     let mut ends: BinaryHeap<Reverse<(Time, u32)>> = BinaryHeap::new();
     for event in &requests.trace.events {
         while let Some(&Reverse((at, service))) = ends.peek()
@@ -62,25 +65,21 @@ pub(crate) fn uses(requests: &Requests<'_>, per_instance: u32) -> (Vec<Use>, u32
 
 #[derive(Default)]
 struct Line {
-    per_instance: u32,
     services: Vec<Service>,
     uses: Vec<Use>,
     levels: u32,
 }
 
-impl Line {
+impl Service {
     fn needed(&self, requests: u32) -> usize {
-        let needed = match self.per_instance {
-            0 => requests.min(1),
-            n => requests.div_ceil(n),
-        };
-        needed as usize
+        requests.div_ceil(self.slots) as usize
     }
+}
 
+impl Line {
     fn begin(&mut self, at: Time, service: u32) {
-        let running = self.services[service as usize].running;
-        let (before, after) = (self.needed(running), self.needed(running + 1));
         let s = &mut self.services[service as usize];
+        let (before, after) = (s.needed(s.running), s.needed(s.running + 1));
         s.running += 1;
         if after == before {
             return;
@@ -97,9 +96,8 @@ impl Line {
     }
 
     fn end(&mut self, at: Time, service: u32) {
-        let running = self.services[service as usize].running;
-        let (before, after) = (self.needed(running), self.needed(running - 1));
         let s = &mut self.services[service as usize];
+        let (before, after) = (s.needed(s.running), s.needed(s.running - 1));
         s.running -= 1;
         if after == before {
             return;

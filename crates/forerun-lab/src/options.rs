@@ -1,6 +1,6 @@
 //! What a replay is told.
 
-use crate::LabError;
+use crate::{LabError, Rival, rivals};
 use forerun_types::{ServiceSpec, Span, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ pub enum Capacity {
 /// The rules of the world of requests, where the trace does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct World {
-    /// How long a start takes.
+    /// How long a start takes, where [`Options::starts`] does not tell.
     pub start: Span,
     /// Memory of one instance, for services whose memory the trace does not tell.
     pub memory_bytes: u64,
-    /// Requests that one instance serves at a time; 0 is any number.
+    /// Requests that one instance serves at a time, where [`Options::concurrency`] does not tell; 0 is any number.
     pub per_instance: u32,
     /// How long a request takes, for traces that do not tell.
     pub duration: Span,
@@ -52,10 +52,12 @@ pub enum PolicyName {
     KeepAlive(Span),
     /// Keeps and starts by the chance that an idle instance is needed at its age.
     Hazard,
+    Rival(Rival),
 }
 
 impl PolicyName {
-    /// From `forerun`, `forerun-no-users`, `none`, `keep-alive=10m` or `hazard`.
+    /// From `forerun`, `forerun-no-users`, `none`, `keep-alive=10m`, `hazard`, or a rival's name and settings as in
+    /// `knative=target:0.7,window:60s`.
     ///
     /// # Errors
     /// Lists the names there are.
@@ -64,6 +66,9 @@ impl PolicyName {
             return forerun_trace::parse_duration(keep)
                 .map(Self::KeepAlive)
                 .map_err(|why| LabError::option("--policy", format!("keep-alive: {why}")));
+        }
+        if let Some(rival) = Rival::parse(text) {
+            return rival.map(Self::Rival);
         }
         match text {
             "forerun" => Ok(Self::Forerun),
@@ -74,10 +79,17 @@ impl PolicyName {
             _ => Err(LabError::option(
                 "--policy",
                 format!(
-                    "{text:?} is unknown, there are forerun, forerun-no-users, none, keep-alive=DURATION and hazard"
+                    "{text:?} is unknown, there are forerun, forerun-no-users, none, keep-alive=DURATION, hazard, {}",
+                    rivals::NAMES
                 ),
             )),
         }
+    }
+
+    /// A bound, not a policy that anyone could run.
+    #[must_use]
+    pub fn knows_the_future(&self) -> bool {
+        matches!(self, Self::Rival(rival) if rival.knows_the_future())
     }
 }
 
@@ -95,6 +107,10 @@ pub struct Options {
     pub until: Option<Time>,
     /// For the router's draws.
     pub seed: u64,
+    /// How long a start takes, by service's name: measured ones. Traces of requests only.
+    pub starts: BTreeMap<String, Span>,
+    /// Requests that one instance serves at a time, by service's name. Traces of requests only.
+    pub concurrency: BTreeMap<String, u32>,
     /// Bound on what the core's profiles take.
     pub profiles_bytes_max: u64,
     /// What a configuration says of services, by name: class, `min`, `max` and schedules (in UTC) bound the core's
@@ -111,6 +127,8 @@ impl Default for Options {
             only: None,
             until: None,
             seed: 1,
+            starts: BTreeMap::new(),
+            concurrency: BTreeMap::new(),
             profiles_bytes_max: 256 << 20,
             services: BTreeMap::new(),
         }

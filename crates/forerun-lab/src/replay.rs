@@ -6,6 +6,7 @@ use crate::hazard::{self, EventHazard};
 use crate::nominal::uses;
 use crate::requests::Requests;
 use crate::scores::Scores;
+use crate::scripted::Steered;
 use crate::{Capacity, Decision, LabError, Options, PolicyName, minutes, scripted};
 use forerun_core::{AnyPolicy, Forerun};
 use forerun_trace::{MinuteTrace, Trace};
@@ -31,23 +32,23 @@ pub fn decide_requests(
     options: &Options,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Driven, LabError> {
-    let world = &options.world;
     let by_gaps = |decisions| Driven { decisions, ..Driven::default() };
     match policy {
         PolicyName::None => Ok(Driven::default()),
         PolicyName::KeepAlive(keep) => {
-            let (uses, _) = uses(requests, world.per_instance);
+            let (uses, _) = uses(requests);
             Ok(by_gaps(gaps::decide(&uses, requests.services(), &mut Fixed(keep), progress)))
         }
         PolicyName::Hazard => {
-            let (uses, levels) = uses(requests, world.per_instance);
+            let (uses, levels) = uses(requests);
             let mut hazard =
-                EventHazard::new(options.cold_start_gbs, world.start, &requests.memory_known, levels);
+                EventHazard::new(options.cold_start_gbs, &requests.start, &requests.memory_known, levels);
             Ok(by_gaps(gaps::decide(&uses, requests.services(), &mut hazard, progress)))
         }
         PolicyName::Forerun | PolicyName::ForerunNoUsers => {
             driven::drive_requests(core_policy(policy, options), name, requests, options, progress)
         }
+        PolicyName::Rival(rival) => Ok(by_gaps(rival.requests(requests, options, progress)?.decisions)),
     }
 }
 
@@ -71,6 +72,12 @@ pub fn replay_requests(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Outcome, LabError> {
     let requests = Requests::new(trace, options)?;
+    if let PolicyName::Rival(rival) = policy {
+        // Some decide by what they see, so that deciding is playing.
+        let Steered { tally, decisions } = rival.requests(&requests, options, progress)?;
+        let scores = Scores::of_requests(name, tally, options.cold_start_gbs, decisions.len() as u64);
+        return Ok(Outcome { decisions, scores });
+    }
     let decisions = decide_requests(policy, name, &requests, options, progress)?.decisions;
     let scores = score_requests(name, &requests, &decisions, options, progress);
     Ok(Outcome { decisions, scores })
@@ -110,6 +117,7 @@ pub fn decide_minutes(
             Err(LabError::option("--policy", why))
         }
         PolicyName::Hazard => Ok(hazard::minutes(trace, &needs, options.cold_start_gbs)),
+        PolicyName::Rival(rival) => rival.minutes(trace, &needs, options),
         PolicyName::Forerun | PolicyName::ForerunNoUsers => {
             driven::drive_minutes(core_policy(policy, options), name, trace, &needs, options, progress)
         }

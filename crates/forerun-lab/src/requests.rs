@@ -13,6 +13,10 @@ pub struct Requests<'a> {
     pub(crate) memory: Vec<u64>,
     /// The same as a policy may know it: what the trace told first.
     pub(crate) memory_known: Vec<u64>,
+    /// How long a start takes by service.
+    pub(crate) start: Vec<Span>,
+    /// Requests that one instance serves at a time, by service; `u32::MAX` is any number.
+    pub(crate) slots: Vec<u32>,
     pub(crate) scored: Vec<bool>,
     /// Costs count between these two: the trace's second 0 or the split, and the last nominal end.
     pub(crate) from: Time,
@@ -52,8 +56,16 @@ impl<'a> Requests<'a> {
             }
         }
         let scored = options.scored(trace.services.iter().map(String::as_str))?;
+        let start = |name| options.starts.get(name).copied().unwrap_or(options.world.start);
+        let start = trace.services.iter().map(start).collect();
+        let slots = |name| match options.concurrency.get(name).copied().unwrap_or(options.world.per_instance)
+        {
+            0 => u32::MAX,
+            slots => slots,
+        };
+        let slots = trace.services.iter().map(slots).collect();
         let from = trace.zero.max(options.split);
-        Ok(Self { trace, memory, memory_known, scored, from, horizon, duration })
+        Ok(Self { trace, memory, memory_known, start, slots, scored, from, horizon, duration })
     }
 
     pub(crate) fn duration(&self, event: &TraceEvent) -> Span {

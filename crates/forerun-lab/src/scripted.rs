@@ -8,9 +8,10 @@
 
 use crate::instances::{Instances, Key};
 use crate::requests::Requests;
+use crate::steer::{Listed, Placed, Steer};
 use crate::tally::{Tally, Window};
 use crate::{Capacity, Decision, World};
-use forerun_types::{Span, Time};
+use forerun_types::{ServiceId, Span, Time};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
@@ -21,13 +22,32 @@ pub(crate) fn play(
     world: &World,
     progress: &mut dyn FnMut(u64),
 ) -> Tally {
-    let mut play = Play::new(requests, world);
-    let mut decisions = decisions.iter().take_while(|d| d.at <= requests.horizon).peekable();
+    steered(requests, Listed(decisions), world, requests.horizon, progress).tally
+}
+
+/// What came of a run, and what was wanted in it.
+pub(crate) struct Steered {
+    pub(crate) tally: Tally,
+    /// Played by themselves, they lead to the same run.
+    pub(crate) decisions: Vec<Decision>,
+}
+
+/// Plays the requests with what `steer` wants, which it is asked up to `until`.
+pub(crate) fn steered<S: Steer>(
+    requests: &Requests<'_>,
+    steer: S,
+    world: &World,
+    until: Time,
+    progress: &mut dyn FnMut(u64),
+) -> Steered {
+    let mut play = Play::new(requests, world, steer);
     let mut arrivals = requests.trace.events.iter().peekable();
+    let mut wants = Vec::new();
     let mut done: u64 = 0;
     loop {
         let end = play.ends.peek().map_or(Time::NEVER, |e| e.0.at);
-        let decision = decisions.peek().map_or(Time::NEVER, |d| d.at);
+        let asked = play.steer.next();
+        let decision = if asked <= until { asked } else { Time::NEVER };
         let arrival = arrivals.peek().map_or(Time::NEVER, |a| a.at);
         if end == Time::NEVER && decision == Time::NEVER && arrival == Time::NEVER {
             break;
@@ -35,8 +55,9 @@ pub(crate) fn play(
         if end <= decision && end <= arrival {
             play.end();
         } else if decision <= arrival {
-            if let Some(d) = decisions.next() {
-                play.want(d);
+            play.steer.decide(decision, &play.instances, &mut wants);
+            for want in wants.drain(..) {
+                play.want(&want);
             }
         } else if let Some(event) = arrivals.next() {
             let scored = event.at >= requests.from && requests.scored[event.service.0 as usize];
@@ -48,8 +69,25 @@ pub(crate) fn play(
             }
         }
     }
+    let decisions = last_of_instants(std::mem::take(&mut play.record));
     play.close();
-    play.tally
+    Steered { tally: play.tally, decisions }
+}
+
+/// The last word on each service at each instant, in the order of first words.
+fn last_of_instants(all: Vec<Decision>) -> Vec<Decision> {
+    let mut kept: Vec<Decision> = Vec::with_capacity(all.len());
+    let mut instant = 0;
+    for decision in all {
+        if kept.get(instant).is_some_and(|d| d.at != decision.at) {
+            instant = kept.len();
+        }
+        match kept[instant..].iter_mut().find(|d| d.service == decision.service) {
+            Some(earlier) => *earlier = decision,
+            None => kept.push(decision),
+        }
+    }
+    kept
 }
 
 /// A request that is not answered yet.
@@ -68,9 +106,10 @@ struct End {
     instance: Key,
 }
 
-struct Play<'a> {
+struct Play<'a, S> {
     requests: &'a Requests<'a>,
-    start: Span,
+    steer: S,
+    record: Vec<Decision>,
     capacity: Capacity,
     window: Window,
     instances: Instances,
@@ -86,8 +125,8 @@ struct Play<'a> {
     tally: Tally,
 }
 
-impl<'a> Play<'a> {
-    fn new(requests: &'a Requests<'a>, world: &World) -> Self {
+impl<'a, S: Steer> Play<'a, S> {
+    fn new(requests: &'a Requests<'a>, world: &World, steer: S) -> Self {
         let services = requests.services();
         let mut by_rank: Vec<u32> = (0..services as u32).collect();
         by_rank.sort_by_key(|&s| &requests.trace.services[s as usize]);
@@ -95,13 +134,13 @@ impl<'a> Play<'a> {
         for (rank, &service) in by_rank.iter().enumerate() {
             name_rank[service as usize] = rank as u32;
         }
-        let slots = if world.per_instance == 0 { u32::MAX } else { world.per_instance };
         Self {
             requests,
-            start: world.start,
+            steer,
+            record: Vec::new(),
             capacity: world.capacity,
             window: Window { from: requests.from, to: requests.horizon },
-            instances: Instances::new(services, slots, world.capacity != Capacity::Unlimited),
+            instances: Instances::new(&requests.slots, world.capacity != Capacity::Unlimited),
             wanted: vec![0; services],
             short: BTreeSet::new(),
             name_rank,
@@ -137,6 +176,9 @@ impl<'a> Play<'a> {
     fn want(&mut self, decision: &Decision) {
         let (at, service) = (decision.at, decision.service.0);
         self.wanted[service as usize] = decision.wanted;
+        if S::RECORDS {
+            self.record.push(*decision);
+        }
         self.instances.touch(service);
         while self.instances.count(service) < decision.wanted && self.room(service) {
             self.start(service, at, false);
@@ -149,6 +191,7 @@ impl<'a> Play<'a> {
     }
 
     fn arrive(&mut self, held: Held) {
+        self.steer.arrived(held.at, held.service);
         if held.scored {
             self.tally.requests += 1;
             self.tally.services[held.service as usize].0 += 1;
@@ -201,7 +244,9 @@ impl<'a> Play<'a> {
             }
         }
         self.seq += 1;
-        self.ends.push(Reverse(End { at: begin + held.duration, seq: self.seq, instance: key }));
+        let end = begin + held.duration;
+        self.steer.placed(&Placed { service: held.service, instance: key, begin, end });
+        self.ends.push(Reverse(End { at: end, seq: self.seq, instance: key }));
     }
 
     fn start(&mut self, service: u32, now: Time, for_request: bool) -> Key {
@@ -210,7 +255,18 @@ impl<'a> Play<'a> {
             self.tally.starts += 1;
             self.tally.ahead += u64::from(!for_request);
         }
-        self.instances.add(service, now, now + self.start, for_request)
+        let ready = now + self.requests.start[service as usize];
+        let key = self.instances.add(service, now, ready, for_request);
+        self.note_count(service, now);
+        key
+    }
+
+    /// Where nothing but evictions stop anything, what exists is what was wanted.
+    fn note_count(&mut self, service: u32, at: Time) {
+        if S::KEEPS {
+            let wanted = self.instances.count(service);
+            self.record.push(Decision { at, service: ServiceId(service), wanted });
+        }
     }
 
     fn stop(&mut self, key: Key, now: Time) {
@@ -218,6 +274,7 @@ impl<'a> Play<'a> {
         self.memory_used -= self.requests.memory[instance.service as usize];
         self.cost(instance.service, instance.born, now, |t| &mut t.alloc);
         self.cost(instance.service, instance.born, now.min(instance.ready), |t| &mut t.starting);
+        self.note_count(instance.service, now);
     }
 
     fn cost(&mut self, service: u32, from: Time, to: Time, of: impl Fn(&mut Tally) -> &mut u128) {
@@ -235,8 +292,8 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Stops idle instances, the least recently used first, until there is room; false, and nothing is stopped, if
-    /// that does not suffice.
+    /// Stops idle instances, the least recently used first unless the policy has an order of its own, until there is
+    /// room; false, and nothing is stopped, if that does not suffice.
     fn make_room(&mut self, service: u32, now: Time) -> bool {
         if let Capacity::Bytes(most) = self.capacity {
             let memory = &self.requests.memory;
@@ -247,13 +304,16 @@ impl<'a> Play<'a> {
             }
         }
         while !self.room(service) {
-            let Some(victim) = self.instances.idle().next() else { return false };
+            let Some(victim) = self.steer.victim(now, &self.instances) else { return false };
             self.stop(victim, now);
         }
         true
     }
 
     fn trim(&mut self, service: u32, now: Time) {
+        if S::KEEPS {
+            return;
+        }
         while self.instances.count(service) > self.wanted[service as usize] {
             let Some(victim) = self.instances.least_recent_idle(service) else { return };
             self.stop(victim, now);

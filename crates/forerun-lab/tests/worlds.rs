@@ -242,13 +242,29 @@ const POLICIES: [(&str, PolicyName); 5] = [
     ("forerun-no-users", PolicyName::ForerunNoUsers),
 ];
 
+/// Those of others that do not know the future.
+const RIVALS: [&str; 7] = [
+    "always-on",
+    "histogram=fallback:60s",
+    "knative",
+    "knative=window:20s,burst:0",
+    "hpa",
+    "lru",
+    "faascache",
+];
+
+fn named(name: &str) -> PolicyName {
+    PolicyName::parse(name).expect(name)
+}
+
 /// Guarantee: no decision knows what comes after it.
 #[test]
 fn decisions_do_not_know_the_future() {
     let whole = flows(600);
-    for (name, policy) in POLICIES {
+    for (name, policy) in POLICIES.into_iter().chain(RIVALS.map(|name| (name, named(name)))) {
         for per_instance in [1, 0] {
-            let options = options(10, 0, per_instance);
+            let capacity = if ["lru", "faascache"].contains(&name) { 3 } else { 0 };
+            let options = options(10, capacity, per_instance);
             let full = replay_requests(policy, name, &whole, &options, &mut |_| {}).expect("replays");
             for until in [whole.events[200].at, whole.events[431].at + Span(3)] {
                 let mut cut = whole.clone();
@@ -295,6 +311,94 @@ fn the_driven_world_is_the_scored_one() {
                 "{case} keeps nothing warm: {scores:?}"
             );
         }
+    }
+}
+
+/// Guarantee: what a rival decides while it looks on is, played by itself, the same run.
+#[test]
+fn decisions_made_in_the_world_are_the_whole_story() {
+    let trace = flows(600);
+    for name in RIVALS.into_iter().chain(["belady", "optimal-keep", "optimal-prewarm"]) {
+        for (per_instance, capacity) in [(1, 0), (2, 0), (1, 4), (1, 3)] {
+            let evicts = ["lru", "faascache", "belady"].contains(&name);
+            let options = options(10, capacity, per_instance);
+            let outcome = replay_requests(named(name), name, &trace, &options, &mut |_| {});
+            if evicts && capacity == 0 {
+                assert!(outcome.expect_err("needs a bound").to_string().contains("give --capacity"));
+                continue;
+            }
+            let Outcome { decisions, scores } = outcome.expect("replays");
+            let again = score(&trace, &decisions, &options);
+            let case =
+                format!("{name}, {per_instance} an instance, at most {capacity}: {scores:?} {again:?}");
+            assert_eq!(
+                (scores.cold_starts, scores.instances_started),
+                (again.cold_starts, again.instances_started),
+                "{case}"
+            );
+            assert_eq!(
+                (scores.memory_gb_seconds, scores.added_wait_seconds),
+                (again.memory_gb_seconds, again.added_wait_seconds),
+                "{case}"
+            );
+            assert!(scores.decisions > 0, "{case}");
+        }
+    }
+}
+
+/// Guarantee: Knative and Kubernetes, worked by hand in the world of requests.
+#[test]
+fn autoscalers_look_on_at_their_times() {
+    let at = |outcome: &Outcome| -> Vec<(u64, u32)> {
+        outcome.decisions.iter().map(|d| (d.at.0 / 1_000_000, d.wanted)).collect()
+    };
+    let trace = trace(vec![(500, "x".into(), 1_000, 1), (400_000, "y".into(), 1, 1)]);
+    let replay =
+        |name| replay_requests(named(name), name, &trace, &options(10, 0, 1), &mut |_| {}).expect("replays");
+    // Seen at 2 s, over at 11.5 s; the last second with traffic leaves the window of a minute at 72 s.
+    assert_eq!(at(&replay("knative=target:1"))[..2], [(2, 1), (72, 0)]);
+    // Three quarters of a request are two instances at 70% each, and no more than half of them go at once.
+    assert_eq!(at(&replay("knative"))[..3], [(2, 2), (72, 1), (74, 0)]);
+    // Seen at 15 s with one pod and no measurement; never fewer than one.
+    assert_eq!(at(&replay("hpa"))[..1], [(15, 1)]);
+    assert!(replay("hpa").decisions.iter().all(|d| d.wanted == 1));
+    // With no burst to keep room for, the activator is out of the way, and the grace period begins at zero.
+    assert_eq!(at(&replay("knative=target:1,burst:0"))[..2], [(2, 1), (102, 0)]);
+}
+
+/// Guarantee: starts that were measured are used, by every kind of policy.
+#[test]
+fn starts_by_service() {
+    let trace = trace(vec![(0, "x".into(), 1_000, 1), (0, "y".into(), 1_000, 1), (60_000, "x".into(), 0, 1)]);
+    let starts = [("x".to_owned(), Span::from_secs(3)), ("y".to_owned(), Span::ZERO)].into();
+    let options = Options { starts, ..options(10, 0, 1) };
+    for name in ["none", "forerun", "knative", "hazard", "always-on"] {
+        let s = replay_requests(named(name), name, &trace, &options, &mut |_| {}).expect("replays").scores;
+        let waited = s.added_wait_seconds.mean * 3.0;
+        assert!((waited - 3.0 * if name == "none" { 2.0 } else { 1.0 }).abs() < 1e-9, "{name}: {s:?}");
+    }
+}
+
+/// Guarantee: how much an instance serves at a time may differ between services, for every kind of policy.
+#[test]
+fn concurrency_by_service() {
+    let trace = trace(
+        [0, 1_000, 60_000, 61_000]
+            .into_iter()
+            .flat_map(|at| ["x", "y"].map(|s| (at, s.to_owned(), 5_000, 1)))
+            .collect(),
+    );
+    let concurrency = [("x".to_owned(), 2)].into();
+    let by_name = Options { concurrency, ..options(1, 0, 1) };
+    for name in ["none", "forerun", "knative", "hazard", "keep-alive=5m", "histogram"] {
+        let of = |service: &str, options: &Options| {
+            let options = Options { only: Some(vec![service.into()]), ..options.clone() };
+            replay_requests(named(name), name, &trace, &options, &mut |_| {}).expect("replays").scores
+        };
+        let (x, y) = (of("x", &by_name), of("y", &by_name));
+        assert_eq!((x.requests, y.requests), (4, 4));
+        assert!(x.instances_started < y.instances_started, "{name}: {x:?} {y:?}");
+        assert_eq!(y.cold_starts, of("y", &options(1, 0, 1)).cold_starts, "{name}");
     }
 }
 

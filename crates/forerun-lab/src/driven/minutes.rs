@@ -19,7 +19,8 @@ pub(crate) fn drive_minutes(
     options: &Options,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<Vec<u32>>, LabError> {
-    let mut fleet = Fleet::new(policy, trace.apps.len(), 0, Span::ZERO, options);
+    let services = std::iter::repeat_n((Span::ZERO, u32::MAX), trace.apps.len());
+    let mut fleet = Fleet::new(policy, services, 0, options);
     let mut ends = Ends::default();
     fleet.run(None, &mut ends);
     let mut wanted: Vec<Vec<u32>> = needs.iter().map(|need| vec![0; need.len()]).collect();

@@ -63,7 +63,8 @@ fn drive(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Fleet, LabError> {
     let trace = requests.trace;
-    let fleet = Fleet::new(policy, requests.services(), trace.origin_us, options.world.start, options);
+    let services = requests.start.iter().copied().zip(requests.slots.iter().copied());
+    let fleet = Fleet::new(policy, services, trace.origin_us, options);
     let mut drive = Drive {
         fleet,
         requests,
@@ -95,7 +96,7 @@ impl Drive<'_> {
     /// the router tells, ticks, arrivals.
     fn next(&mut self, run_until: Time) -> bool {
         let end = self.ends.next();
-        let ready = self.fleet.starts.front().map_or(Time::NEVER, |s| s.0);
+        let ready = self.fleet.starts.peek().map_or(Time::NEVER, |s| s.0.0);
         let tick = self.fleet.next_tick();
         let arrival = self.requests.trace.events.get(self.arrived).map_or(Time::NEVER, |e| e.at);
         let at = end.min(ready).min(self.report).min(tick).min(arrival);
@@ -155,10 +156,11 @@ impl Drive<'_> {
     fn hold(&mut self, position: u32, service: ServiceId) {
         let fleet = &mut self.fleet;
         fleet.out.cold += 1;
-        let (slots, instances) = (fleet.slots, &mut fleet.instances);
+        let instances = &mut fleet.instances;
         let s = &mut fleet.services[service.0 as usize];
         s.held += 1;
         s.peak = s.peak.max(s.in_flight + s.held);
+        let slots = s.slots;
         let room = |i: &InstanceId| has_room(&instances[i.0 as usize], slots);
         match s.starting.iter().copied().find(room) {
             Some(starting) => instances[starting.0 as usize].bound.push(position),
@@ -204,7 +206,7 @@ impl Drive<'_> {
     }
 
     fn ready(&mut self) {
-        let Some((_, id)) = self.fleet.starts.pop_front() else { return };
+        let Some(Reverse((_, _, id))) = self.fleet.starts.pop() else { return };
         self.fleet.follows.push_back(Follow::Ready(id));
         self.fleet.run(Some(self.requests), &mut self.ends);
         let instance = &self.fleet.instances[id.0 as usize];
@@ -265,8 +267,9 @@ impl Drive<'_> {
     fn spec(&self, id: ServiceId) -> Arc<ServiceSpec> {
         let memory_bytes = self.requests.memory_known[id.0 as usize];
         let name = self.requests.trace.services[id.0 as usize].clone();
-        let world = &self.options.world;
-        Arc::new(spec(id, name, memory_bytes, world.start, world.per_instance, self.options))
+        let (start, slots) = (self.requests.start[id.0 as usize], self.requests.slots[id.0 as usize]);
+        let concurrency = if slots == u32::MAX { 0 } else { slots };
+        Arc::new(spec(id, name, memory_bytes, start, concurrency, self.options))
     }
 
     /// SplitMix64.
