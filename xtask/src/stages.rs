@@ -189,6 +189,9 @@ fn replay(context: &Context) -> Count {
     let mut count = integration(context, |package, _| REPLAY.contains(&package));
     count.add(agreement::run());
     count.add(bars::run());
+    // Above in debug, which plays its quick worlds only.
+    let stress = ["--release", "--package", "forerun-lab", "--test", "stress"];
+    count.add(cargo::test(&stress.map(str::to_owned)));
     count
 }
 

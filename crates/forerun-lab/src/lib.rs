@@ -22,6 +22,7 @@ mod predict;
 mod replay;
 mod requests;
 mod rivals;
+mod saved;
 mod scores;
 mod scripted;
 mod steer;
@@ -39,4 +40,5 @@ pub use predict::{
 pub use replay::{Outcome, decide_minutes, decide_requests, replay_minutes, replay_requests, score_requests};
 pub use requests::Requests;
 pub use rivals::{HpaRules, KnativeRules, Rival};
-pub use scores::{MemoryScores, Scores, WaitScores};
+pub use saved::{Saved, saved};
+pub use scores::{MemoryScores, Scores, ServiceScores, WaitScores};

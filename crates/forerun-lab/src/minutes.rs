@@ -2,6 +2,7 @@
 //! of starting; what is missing starts when its request comes and lives to the minute's end. No state passes from
 //! one minute to the next.
 
+use crate::scores::ServiceScores;
 use forerun_trace::MinuteTrace;
 
 /// Below this, a mean concurrency is nothing.
@@ -37,8 +38,7 @@ pub(crate) struct MinuteTally {
     pub(crate) starts: u64,
     pub(crate) ahead: u64,
     pub(crate) ahead_used: u64,
-    /// (needed, cold) by app.
-    pub(crate) apps: Vec<(u64, u64)>,
+    pub(crate) apps: Vec<ServiceScores>,
 }
 
 /// Plays what is wanted by app and minute; minutes before `from` are not counted.
@@ -49,9 +49,10 @@ pub(crate) fn play(trace: &MinuteTrace, wanted: &[Vec<u32>], from: usize, scored
         for (minute, (c, wanted)) in concurrency.iter().zip(&wanted[at]).enumerate() {
             one.minute(*c, *wanted, minute >= from && scored[at], &mut tally);
         }
-        tally.apps.push((one.needed, one.cold));
-        tally.needed += one.needed;
-        tally.cold += one.cold;
+        let ServiceScores { requests, cold_starts, .. } = one.scores;
+        tally.apps.push(one.scores);
+        tally.needed += requests;
+        tally.cold += cold_starts;
     }
     tally
 }
@@ -59,8 +60,7 @@ pub(crate) fn play(trace: &MinuteTrace, wanted: &[Vec<u32>], from: usize, scored
 #[derive(Default)]
 struct App {
     memory_gb: f64,
-    needed: u64,
-    cold: u64,
+    scores: ServiceScores,
     /// For each instance of the last minute whether it was started with nothing waiting and has not served yet.
     unserved: Vec<bool>,
 }
@@ -73,11 +73,13 @@ impl App {
         let before = self.unserved.len() as u32;
         let ahead_used = self.serve_first(wanted, need, counts);
         if counts {
-            self.needed += u64::from(need);
-            self.cold += u64::from(missing);
+            self.scores.requests += u64::from(need);
+            self.scores.cold_starts += u64::from(missing);
             let busy = concurrency * 60.0 * self.memory_gb;
             let there = f64::from(wanted) * 60.0 + late_seconds(missing, need);
-            tally.alloc_gbs += (there * self.memory_gb).max(busy);
+            let alloc_gbs = (there * self.memory_gb).max(busy);
+            self.scores.waste_gbs += alloc_gbs - busy;
+            tally.alloc_gbs += alloc_gbs;
             tally.used_gbs += busy;
             tally.starts += u64::from(now.saturating_sub(before));
             tally.ahead += u64::from(wanted.saturating_sub(before));

@@ -1,7 +1,7 @@
 //! Scores as programs read them.
 
 use crate::minutes::MinuteTally;
-use crate::tally::Tally;
+use crate::tally::{Part, Tally};
 use serde::Serialize;
 
 /// What a policy scored. Fields and units are a contract with outside programs.
@@ -31,6 +31,18 @@ pub struct Scores {
     /// FeMux's objective, seconds; whole minutes only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rum: Option<f64>,
+    /// The same service by service, in the trace's order; for [`crate::saved`].
+    #[serde(skip)]
+    pub services: Vec<ServiceScores>,
+}
+
+/// What one service scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ServiceScores {
+    pub requests: u64,
+    pub cold_starts: u64,
+    /// GB-seconds of its instances that were idle or starting.
+    pub waste_gbs: f64,
 }
 
 /// Seconds that requests waited beyond their own time.
@@ -66,20 +78,18 @@ impl Scores {
             starting: gbs(tally.starting),
             total: gbs(tally.alloc),
         };
+        let service = |part: &Part| ServiceScores {
+            requests: part.requests,
+            cold_starts: part.cold,
+            waste_gbs: u128::try_from(part.waste).map_or(0.0, gbs),
+        };
+        let services = tally.services.iter().map(service).collect();
         Self {
             added_wait_seconds: waits(tally.waits, tally.requests),
             prewarm_precision: ratio(tally.ahead_used, tally.ahead),
             prewarm_recall: ratio(tally.ahead_met, tally.ahead_met + tally.cold),
             instances_started: tally.starts,
-            ..Self::common(
-                policy,
-                tally.requests,
-                tally.cold,
-                &tally.services,
-                memory,
-                cold_start_gbs,
-                decisions,
-            )
+            ..Self::common(policy, tally.requests, tally.cold, services, memory, cold_start_gbs, decisions)
         }
     }
 
@@ -96,7 +106,15 @@ impl Scores {
             prewarm_recall: ratio(tally.ahead_used, tally.ahead_used + tally.cold),
             instances_started: tally.starts,
             rum: Some(COLD_START_S * tally.cold as f64 + idle / GBS_PER_S),
-            ..Self::common(policy, tally.needed, tally.cold, &tally.apps, memory, cold_start_gbs, decisions)
+            ..Self::common(
+                policy,
+                tally.needed,
+                tally.cold,
+                tally.apps.clone(),
+                memory,
+                cold_start_gbs,
+                decisions,
+            )
         }
     }
 
@@ -104,7 +122,7 @@ impl Scores {
         policy: &str,
         requests: u64,
         cold: u64,
-        services: &[(u64, u64)],
+        services: Vec<ServiceScores>,
         memory: MemoryScores,
         cold_start_gbs: f64,
         decisions: u64,
@@ -116,11 +134,12 @@ impl Scores {
             requests,
             cold_starts: cold,
             cold_start_ratio: ratio(cold, requests),
-            cold_start_ratio_p75_service: p75(services),
+            cold_start_ratio_p75_service: p75(&services),
             memory_gb_seconds: memory,
             idle_waste_ratio: if used > 0.0 { memory.idle / used } else { 0.0 },
             cost: cold as f64 * cold_start_gbs + memory.idle + memory.starting,
             decisions,
+            services,
             ..Self::default()
         }
     }
@@ -131,8 +150,9 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn p75(services: &[(u64, u64)]) -> f64 {
-    let mut ratios: Vec<f64> = services.iter().filter(|s| s.0 > 0).map(|s| ratio(s.1, s.0)).collect();
+fn p75(services: &[ServiceScores]) -> f64 {
+    let mut ratios: Vec<f64> =
+        services.iter().filter(|s| s.requests > 0).map(|s| ratio(s.cold_starts, s.requests)).collect();
     ratios.sort_by(f64::total_cmp);
     percentile(&ratios, 0, 0.75)
 }
@@ -169,6 +189,8 @@ mod tests {
         check(&[1.0, 2.0], 2, 0.5, 1.0);
         check(&[1.0, 2.0], 3, 0.5, 0.0);
         check(&[1.0, 2.0, 3.0, 4.0], 0, 0.99, 4.0);
-        assert_eq!(p75(&[(0, 0), (2, 1), (4, 4), (10, 0), (1, 0)]), 1.0);
+        let services = [(0, 0), (2, 1), (4, 4), (10, 0), (1, 0)]
+            .map(|(requests, cold_starts)| ServiceScores { requests, cold_starts, waste_gbs: 0.0 });
+        assert_eq!(p75(&services), 1.0);
     }
 }

@@ -9,7 +9,7 @@
 use crate::instances::{Instances, Key};
 use crate::requests::Requests;
 use crate::steer::{Listed, Placed, Steer};
-use crate::tally::{Tally, Window};
+use crate::tally::{Part, Tally, Window};
 use crate::{Capacity, Decision, World};
 use forerun_types::{ServiceId, Span, Time};
 use std::cmp::Reverse;
@@ -149,7 +149,7 @@ impl<'a, S: Steer> Play<'a, S> {
             queue: VecDeque::new(),
             ends: BinaryHeap::new(),
             seq: 0,
-            tally: Tally { services: vec![(0, 0); services], ..Tally::default() },
+            tally: Tally { services: vec![Part::default(); services], ..Tally::default() },
         }
     }
 
@@ -157,7 +157,8 @@ impl<'a, S: Steer> Play<'a, S> {
         let Some(Reverse(End { at, instance, .. })) = self.ends.pop() else { return };
         if let Some(busy_since) = self.instances.finish(instance, at) {
             let service = self.instances.get(instance).service;
-            self.cost(service, busy_since, at, |t| &mut t.busy);
+            let busy = self.cost(service, busy_since, at, |t| &mut t.busy);
+            self.tally.services[service as usize].waste -= busy;
         }
         let service = self.instances.get(instance).service;
         while let Some(&held) = self.queue.front() {
@@ -194,7 +195,7 @@ impl<'a, S: Steer> Play<'a, S> {
         self.steer.arrived(held.at, held.service);
         if held.scored {
             self.tally.requests += 1;
-            self.tally.services[held.service as usize].0 += 1;
+            self.tally.services[held.service as usize].requests += 1;
         }
         if !self.queue.is_empty() || !self.serve(held.at, held) {
             self.tally.queued += u64::from(held.scored);
@@ -237,7 +238,7 @@ impl<'a, S: Steer> Play<'a, S> {
         }
         if held.scored {
             tally.cold += u64::from(cold);
-            tally.services[held.service as usize].1 += u64::from(cold);
+            tally.services[held.service as usize].cold += u64::from(cold);
             let wait = begin.since(held.at);
             if wait > Span::ZERO {
                 tally.waits.push(wait.0);
@@ -272,16 +273,21 @@ impl<'a, S: Steer> Play<'a, S> {
     fn stop(&mut self, key: Key, now: Time) {
         let instance = self.instances.remove(key);
         self.memory_used -= self.requests.memory[instance.service as usize];
-        self.cost(instance.service, instance.born, now, |t| &mut t.alloc);
+        let there = self.cost(instance.service, instance.born, now, |t| &mut t.alloc);
+        self.tally.services[instance.service as usize].waste += there;
         self.cost(instance.service, instance.born, now.min(instance.ready), |t| &mut t.starting);
         self.note_count(instance.service, now);
     }
 
-    fn cost(&mut self, service: u32, from: Time, to: Time, of: impl Fn(&mut Tally) -> &mut u128) {
-        if self.requests.scored[service as usize] {
-            let memory = u128::from(self.requests.memory[service as usize]);
-            *of(&mut self.tally) += memory * u128::from(self.window.span(from, to).0);
+    /// Memory that counts between two instants, byte-microseconds.
+    fn cost(&mut self, service: u32, from: Time, to: Time, of: impl Fn(&mut Tally) -> &mut u128) -> i128 {
+        if !self.requests.scored[service as usize] {
+            return 0;
         }
+        let memory = u128::from(self.requests.memory[service as usize]);
+        let cost = memory * u128::from(self.window.span(from, to).0);
+        *of(&mut self.tally) += cost;
+        i128::try_from(cost).unwrap_or(i128::MAX)
     }
 
     fn room(&self, service: u32) -> bool {

@@ -20,8 +20,16 @@ pub(crate) struct Tally {
     pub(crate) starting: u128,
     /// Waits above zero, in microseconds.
     pub(crate) waits: Vec<u64>,
-    /// (requests, cold starts) by service.
-    pub(crate) services: Vec<(u64, u64)>,
+    pub(crate) services: Vec<Part>,
+}
+
+/// What of the counts is one service's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) requests: u64,
+    pub(crate) cold: u64,
+    /// Byte-microseconds of instances that were not busy; below zero while some are.
+    pub(crate) waste: i128,
 }
 
 /// The window in which costs count.
