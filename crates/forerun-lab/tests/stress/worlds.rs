@@ -142,13 +142,13 @@ fn dying() -> Trace {
     requests.trace()
 }
 
-/// Three services with a day and a night, four days long.
+/// Three services with a day and a night, a week long.
 fn days() -> Trace {
     let (mut draws, mut requests) = (Draws(4), Requests::default());
     for service in 0..3 {
         let shift = draws.between(0.0, DAY / 4.0);
         let mut at = 0.0;
-        while at < 4.0 * DAY {
+        while at < 7.0 * DAY {
             let phase = ((at + shift) / DAY * std::f64::consts::TAU).sin();
             // Some 40 an hour by day, 1 by night.
             let rate = (1.0 + 19.5 * (1.0 + phase)) / 3_600.0;
