@@ -4,8 +4,9 @@
 //! has seen, by the expert and the longest orders that are known, by the expert and the user. Each steps along the
 //! gradient of the log of what happened's chance, w_k (p_k / p - 1).
 
-use super::evidence::{CANDIDATES, CHAIN_OWN, EXPERTS, Evidence, Items, TOTALS, VARIETIES};
+use super::evidence::{CANDIDATES, CHAIN_OWN, EXPERTS, Evidence, POPULAR, TOTALS, VARIETIES};
 use super::fast::exp;
+use super::items::Items;
 use super::keys::{ALL_FIRST, ALL_ORDERS, OWN_ORDERS};
 use super::store::Store;
 use serde::{Deserialize, Serialize};
@@ -88,7 +89,12 @@ impl Blend {
         for (w, weight) in e.witnesses.iter().zip(&mut self.weights) {
             *weight /= sum;
             let each = *weight / w.total;
-            e.entries.of(w).for_each(|(slot, count)| shares[slot] += each * count);
+            match w.expert.checked_sub(POPULAR) {
+                Some(dense) => {
+                    shares.iter_mut().zip(&e.dense[dense].0).for_each(|(p, count)| *p += each * count)
+                }
+                None => e.entries.of(w).for_each(|(slot, count)| shares[slot] += each * count),
+            }
         }
         self.rest = (1.0 - shares[..e.candidates.len()].iter().sum::<f32>()).max(1e-6);
     }

@@ -1,11 +1,12 @@
 //! How often each expert has seen each candidate.
 
 use super::evidence::{CANDIDATES, Witness};
-use super::fast::ln_all;
+use super::fast::ln;
 
 /// How often each expert has seen each candidate: a column each, so that whole columns are worked on at once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entries {
+    len: usize,
     slots: Vec<u8>,
     counts: Vec<f32>,
     /// What each adds in the second stage.
@@ -14,33 +15,29 @@ pub(super) struct Entries {
 
 impl Entries {
     pub(super) fn clear(&mut self) {
-        self.slots.clear();
-        self.counts.clear();
+        self.len = 0;
     }
 
     pub(super) fn len(&self) -> usize {
-        self.counts.len()
-    }
-
-    #[inline]
-    pub(super) fn push(&mut self, slot: usize, count: f32) {
-        self.slots.push(slot as u8);
-        self.counts.push(count);
+        self.len
     }
 
     /// Adds those of `count` that are wanted, without a branch for each: which are is as good as drawn.
     #[inline]
     pub(super) fn extend(&mut self, count: usize, one: impl Fn(usize) -> (u8, f32, bool)) {
-        let mut len = self.counts.len();
-        self.slots.resize(len + count, 0);
-        self.counts.resize(len + count, 0.0);
+        let end = self.len + count;
+        if self.slots.len() < end {
+            self.slots.resize(end, 0);
+            self.counts.resize(end, 0.0);
+        }
+        let (slots, counts) = (&mut self.slots[self.len..end], &mut self.counts[self.len..end]);
+        let mut kept = 0;
         for i in 0..count {
             let (slot, n, wanted) = one(i);
-            (self.slots[len], self.counts[len]) = (slot, n);
-            len += usize::from(wanted);
+            (slots[kept], counts[kept]) = (slot, n);
+            kept += usize::from(wanted);
         }
-        self.slots.truncate(len);
-        self.counts.truncate(len);
+        self.len += kept;
     }
 
     /// Candidates and counts of a witness.
@@ -60,11 +57,11 @@ impl Entries {
         self.lifts.clear();
         for w in witnesses {
             let expected = prior * w.total.max(1.0);
-            let above = |(slot, count): (&u8, &f32)| 1.0 + count / (expected * first[at(*slot)] + prior);
-            let (slots, counts) = (&self.slots[w.from..w.to], &self.counts[w.from..w.to]);
-            self.lifts.extend(slots.iter().zip(counts).map(above));
+            self.lifts
+                .extend(self.slots[w.from..w.to].iter().map(|slot| expected * first[at(*slot)] + prior));
         }
-        ln_all(&mut self.lifts);
+        // Apart, so that several are divided at once.
+        self.lifts.iter_mut().zip(&self.counts).for_each(|(lift, count)| *lift = ln(1.0 + count / *lift));
     }
 
     #[inline]

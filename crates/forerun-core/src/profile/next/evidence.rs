@@ -2,9 +2,9 @@
 
 use super::entries::Entries;
 use super::history::History;
+use super::items::Items;
 use super::keys::{ALL_FIRST, ALL_ORDERS, LOOKED_UP, OWN_ORDERS};
 use super::store::Store;
-use serde::{Deserialize, Serialize};
 
 /// Items that are weighed one by one; the others share what is left. More than these gain nothing.
 pub(super) const CANDIDATES: usize = 64;
@@ -32,8 +32,6 @@ pub(super) const VARIETIES: usize = 6;
 /// What an absolute discount takes from each count of a chain (Ney, Essen & Kneser, *On structuring probabilistic
 /// dependences in stochastic language modelling*, Computer Speech and Language 8, 1994).
 const DISCOUNT: f32 = 0.75;
-/// A popular item's count before it was seen, in a chain's last resort.
-const POPULAR_PRIOR: f32 = 0.5;
 
 /// What an expert looks at.
 pub(super) fn name(expert: usize) -> String {
@@ -44,35 +42,6 @@ pub(super) fn name(expert: usize) -> String {
         CHAIN_ALL => "chain of everyone's orders".to_owned(),
         CHAIN_OWN => "chain of the user's orders".to_owned(),
         k => format!("last steps, fading by {}", DECAYS[(k - DECAY_FIRST).min(DECAYS.len() - 1)]),
-    }
-}
-
-/// How often everyone has turned to each item.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Items {
-    pub(super) counts: Vec<u32>,
-    pub(super) total: u32,
-    pub(super) distinct: u32,
-}
-
-impl Items {
-    pub(super) fn seen(&self, item: u32) -> bool {
-        self.counts.get(item as usize).is_some_and(|c| *c > 0)
-    }
-
-    pub(super) fn add(&mut self, item: u32) {
-        let at = item as usize;
-        if self.counts.len() <= at {
-            self.counts.resize(at + 1, 0);
-        }
-        self.distinct += u32::from(self.counts[at] == 0);
-        self.counts[at] = self.counts[at].saturating_add(1);
-        self.total = self.total.saturating_add(1);
-    }
-
-    fn share(&self, item: u32) -> f32 {
-        (self.counts[item as usize] as f32 + POPULAR_PRIOR)
-            / (self.total as f32 + POPULAR_PRIOR * self.distinct as f32).max(1.0)
     }
 }
 
@@ -96,6 +65,17 @@ pub(super) struct Witness {
 }
 
 pub(super) const NOBODY: u16 = u16::MAX;
+const NO_SLOT: u8 = u8::MAX;
+
+/// By candidate; 0 beyond the last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Row(pub(super) [f32; CANDIDATES]);
+
+impl Default for Row {
+    fn default() -> Self {
+        Self([0.0; CANDIDATES])
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Ages(pub(super) [(u32, u32); CANDIDATES]);
@@ -120,10 +100,12 @@ pub(super) struct Evidence {
     pub(super) after_last: usize,
     /// Whether there are items that are no candidates.
     pub(super) others: bool,
-    found: Vec<(usize, usize)>,
-    /// By item: the number of its candidate, tagged with the moment.
-    slot_of: Vec<u32>,
-    moment: u32,
+    /// Contexts that the store has: number and place, rising.
+    pub(super) found: Vec<(usize, usize)>,
+    /// By item: the number of its candidate; [`NO_SLOT`] if it is none.
+    slot_of: Vec<u8>,
+    /// What the experts give that say something of every candidate, from [`POPULAR`] on.
+    pub(super) dense: [Row; EXPERTS - POPULAR],
     /// By candidate: steps since the user turned to it, and how often it did.
     pub(super) ages: Ages,
 }
@@ -131,7 +113,7 @@ pub(super) struct Evidence {
 impl Evidence {
     pub(super) fn gather(&mut self, store: &Store, items: &Items, keys: &[u64; LOOKED_UP], h: &History) {
         self.found.clear();
-        store.find_all(keys, &mut self.found);
+        store.find_all(keys, ALL_FIRST, &mut self.found);
         self.propose(store, items, h);
         self.others = self.candidates.len() < items.distinct as usize;
         self.entries.clear();
@@ -152,13 +134,10 @@ impl Evidence {
 
     /// Chooses the candidates: the narrowest contexts speak first.
     fn propose(&mut self, store: &Store, items: &Items, h: &History) {
-        self.moment += 1;
-        if self.moment >= 1 << 24 {
-            self.slot_of.fill(0);
-            self.moment = 1;
+        self.slot_of.resize(items.counts.len(), NO_SLOT);
+        for item in self.candidates.drain(..) {
+            self.slot_of[item as usize] = NO_SLOT;
         }
-        self.slot_of.resize(items.counts.len(), 0);
-        self.candidates.clear();
         h.recent().take(4).for_each(|item| self.candidate(item));
         let found = std::mem::take(&mut self.found);
         let split = |k: usize| found.partition_point(|(kind, _)| *kind < k);
@@ -179,10 +158,9 @@ impl Evidence {
     }
 
     fn candidate(&mut self, item: u32) {
-        let tag = self.moment << 8;
         let Some(slot) = self.slot_of.get_mut(item as usize) else { return };
-        if self.candidates.len() < CANDIDATES && *slot & !255 != tag {
-            *slot = tag | self.candidates.len() as u32;
+        if self.candidates.len() < CANDIDATES && *slot == NO_SLOT {
+            *slot = self.candidates.len() as u8;
             self.candidates.push(item);
         }
     }
@@ -190,7 +168,13 @@ impl Evidence {
     /// The number of an item's candidate.
     pub(super) fn slot(&self, item: u32) -> Option<u16> {
         let slot = *self.slot_of.get(item as usize)?;
-        (slot & !255 == self.moment << 8).then_some((slot & 255) as u16)
+        (slot != NO_SLOT).then_some(u16::from(slot))
+    }
+
+    #[cfg(test)]
+    pub(super) fn nominate(&mut self, items: &[u32]) {
+        self.slot_of.resize(items.iter().max().map_or(0, |item| *item as usize + 1), NO_SLOT);
+        items.iter().for_each(|item| self.candidate(*item));
     }
 
     fn witness(&mut self, expert: usize, from: usize, total: f32, trust: usize) {
@@ -202,10 +186,9 @@ impl Evidence {
     fn looked_up(&mut self, store: &Store, k: usize, at: usize) {
         let from = self.entries.len();
         let (items, counts) = heard(store, at);
-        let tag = self.moment << 8;
         self.entries.extend(items.len(), |i| {
-            let slot = self.slot_of.get(items[i] as usize).copied().unwrap_or(0);
-            (slot as u8, f32::from(counts[i]), slot & !255 == tag)
+            let slot = self.slot_of.get(items[i] as usize).copied().unwrap_or(NO_SLOT);
+            (slot, f32::from(counts[i]), slot != NO_SLOT)
         });
         let slot = store.slot(at);
         let trust = trust(slot.total(), slot.distinct());
@@ -267,12 +250,10 @@ impl Evidence {
         }
         for j in 0..DECAYS.len() {
             let from = self.entries.len();
-            for slot in &order[..distinct] {
-                let slot = usize::from(*slot) % CANDIDATES;
-                if counts[j][slot] > 0.0 {
-                    self.entries.push(slot, counts[j][slot]);
-                }
-            }
+            self.entries.extend(distinct, |i| {
+                let count = counts[j][usize::from(order[i]) % CANDIDATES];
+                (order[i], count, count > 0.0)
+            });
             if sums[j] > 0.0 {
                 self.witness(DECAY_FIRST + j, from, sums[j], trust(h.len() as u32, h.len().min(2)));
             }
@@ -281,11 +262,10 @@ impl Evidence {
 
     /// An expert that says something of every candidate.
     fn every(&mut self, expert: usize, total: f32, count: impl Fn(u32) -> f32) {
-        let from = self.entries.len();
-        for (slot, item) in self.candidates.iter().enumerate() {
-            self.entries.push(slot, count(*item));
-        }
-        self.witness(expert, from, total, 0);
+        let Row(row) = &mut self.dense[expert - POPULAR];
+        row.fill(0.0);
+        row.iter_mut().zip(&self.candidates).for_each(|(n, item)| *n = count(*item));
+        self.witness(expert, self.entries.len(), total, 0);
     }
 
     /// Each order's discounted counts, backed by the next shorter's: everyone's orders, and the user's own on top.
@@ -300,11 +280,8 @@ impl Evidence {
                 chain.iter_mut().for_each(|p| *p *= w.backed);
                 self.entries.of(w).for_each(|(slot, count)| chain[slot] += (count - DISCOUNT) * each);
             }
-            let from = self.entries.len();
-            for (slot, p) in chain.iter().enumerate().take(self.candidates.len()) {
-                self.entries.push(slot, *p);
-            }
-            self.witness(expert, from, 1.0, depth.min(TOTALS - 1) * VARIETIES);
+            self.dense[expert - POPULAR] = Row(chain);
+            self.witness(expert, self.entries.len(), 1.0, depth.min(TOTALS - 1) * VARIETIES);
         }
     }
 
@@ -324,7 +301,12 @@ impl Evidence {
     /// What an expert gives to an item, candidate or not.
     pub(super) fn share(&self, store: &Store, items: &Items, w: &Witness, item: u32) -> f32 {
         if let Some(slot) = self.slot(item) {
-            return self.entries.count(w, usize::from(slot)) / w.total;
+            let slot = usize::from(slot) % CANDIDATES;
+            let count = match w.expert.checked_sub(POPULAR) {
+                Some(dense) => self.dense[dense].0[slot],
+                None => self.entries.count(w, slot),
+            };
+            return count / w.total;
         }
         let count = match w.expert {
             POPULAR => items.counts[item as usize] as f32,

@@ -44,12 +44,17 @@ pub(super) fn exp_all(all: &mut [f32]) {
 pub(super) fn exp(x: f32) -> f32 {
     let x = x.clamp(-80.0, 80.0);
     let scaled = x * core::f32::consts::LOG2_E;
-    let whole = (scaled + if scaled < 0.0 { -0.5 } else { 0.5 }) as i32;
+    // Added to this, a number is rounded to a whole one, which stands in the lowest bits.
+    let shifted = scaled + ROUND;
+    let whole = shifted - ROUND;
     // ln 2 in two parts, the first of which times a small whole number is exact.
-    let r = (x - whole as f32 * 0.693_359_4) + whole as f32 * 2.121_944_4e-4;
+    let r = (x - whole * 0.693_359_4) + whole * 2.121_944_4e-4;
     let series = 1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_67 + r * (0.041_666_67 + r * 0.008_333_334))));
-    series * f32::from_bits(((whole + 127) as u32) << 23)
+    series * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
+
+/// 1.5 times 2 to the power of 23.
+const ROUND: f32 = 12_582_912.0;
 
 /// The logistic function.
 #[inline]

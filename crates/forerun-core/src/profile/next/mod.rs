@@ -12,20 +12,24 @@ mod evidence;
 mod fast;
 mod foresight;
 mod history;
+mod items;
 mod keys;
 mod novelty;
+mod pair;
 mod profile;
 mod quick;
 mod refine;
 mod rescore;
+mod slots;
 mod store;
 mod when;
 
 use super::table::{Table, Worth};
 use blend::Blend;
-use evidence::{EXPERTS, Evidence, Items};
+use evidence::{EXPERTS, Evidence};
 pub use foresight::{Foresight, Outlook};
 pub use history::History;
+use items::Items;
 pub use keys::Asked;
 use keys::{ALL_FIRST, LOOKED_UP, is_own, keys};
 use novelty::Novelty;
@@ -196,9 +200,13 @@ impl Predictor {
         self.items.add(item);
         let begun = self.evidence.own_depth + OWN_BEGUN;
         let wanted = |k: usize, key: u64| key != 0 && (k < begun || k >= ALL_FIRST);
-        for (k, key) in keys.iter().enumerate().filter(|(k, key)| wanted(*k, **key)) {
-            let (owner, fade) = if is_own(k) { (user, OWN_FADE) } else { (0, ALL_FADE) };
-            self.store.add(*key, owner, item, fade);
+        let mut found = self.evidence.found.iter().copied().peekable();
+        for (k, key) in keys.iter().enumerate() {
+            let place = found.next_if(|(kind, _)| *kind == k).map(|(_, at)| at);
+            if wanted(k, *key) {
+                let (owner, fade) = if is_own(k) { (user, OWN_FADE) } else { (0, ALL_FADE) };
+                self.store.add(place, *key, owner, item, fade);
+            }
         }
     }
 

@@ -4,9 +4,10 @@
 //! by how much has been seen at all; their logits are mixed by weights that step on the error (M. Mahoney, *Adaptive
 //! weighing of context models for lossless data compression*, Florida Tech CS-2005-16).
 
-use super::evidence::{Evidence, Items, TOTALS, VARIETIES};
+use super::evidence::{Evidence, TOTALS, VARIETIES};
 use super::fast::{ln, squash};
 use super::history::History;
+use super::items::Items;
 use super::keys::ALL_ORDERS;
 use serde::{Deserialize, Serialize};
 

@@ -3,13 +3,15 @@
 //! The chance of the first rank, and of the second if it is not the first, each go through four tables: by the longest
 //! orders known, by the item, by the user, and by how long ago the user turned to the item and how often in a row the
 //! last one. A table's row holds how often what was said to be so likely came, between steps of the logit; the logits
-//! are averaged with what was said. All others keep their proportions. After the adaptive probability maps of PAQ
+//! are averaged with what was said. All others keep their proportions. At last the user's last item and the likeliest other
+//! divide anew what they have together ([`super::pair`]). After the adaptive probability maps of PAQ
 //! (M. Mahoney, *Adaptive weighing of context models for lossless data compression*, Florida Tech CS-2005-16).
 
 use super::evidence::Evidence;
 use super::fast::{ln, squash};
 use super::history::History;
 use super::keys::ALL_ORDERS;
+use super::pair::Pair;
 use crate::profile::table::spread;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +22,7 @@ const ROWS: usize = 256;
 /// The table whose rows are users'; the first row is everyone's who has none.
 const USERS: usize = 2;
 /// Steps of the logit, and how wide each is.
-const STEPS: usize = 24;
+pub(super) const STEPS: usize = 24;
 const STEP: f32 = 0.8;
 /// What each table weighs; what was said weighs the rest.
 const WEIGHT: f32 = 0.2;
@@ -31,12 +33,14 @@ const BOUNDS: (f32, f32) = (1e-4, 1.0 - 1e-4);
 /// What is left after earlier ranks must be this much to be worth dividing.
 const LEFT_LEAST: f32 = 1e-3;
 
-type Cell = (f32, f32);
+/// A chance, and moments counted.
+pub(super) type Cell = (f32, f32);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Refine {
     /// Chance and moments counted: by rank, table, row and step.
     cells: Vec<Cell>,
+    pair: Pair,
     /// Chances of the candidates, and of all others together.
     #[serde(skip)]
     pub(super) chances: Vec<f32>,
@@ -48,24 +52,52 @@ pub(super) struct Refine {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Asked {
     slot: usize,
-    /// The lower cell of each table, and how far it is to the upper one.
-    cells: [usize; TABLES],
+    /// By table.
+    places: [Place; TABLES],
+}
+
+/// Where a logit falls in a row: the lower cell, and how far it is to the upper one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Place {
+    lower: usize,
     towards: f32,
+}
+
+impl Place {
+    /// `row`: where the row begins.
+    pub(super) fn new(row: usize, z: f32) -> Self {
+        let place = (z / STEP + 0.5 * STEPS as f32).clamp(0.0, STEPS as f32 - 0.001);
+        Self { lower: row + place as usize, towards: place - place as usize as f32 }
+    }
+
+    pub(super) fn chance(&self, cells: &[Cell]) -> f32 {
+        cells[self.lower].0 * (1.0 - self.towards) + cells[self.lower + 1].0 * self.towards
+    }
+
+    /// `prior`: moments that a cell begins with.
+    pub(super) fn teach(&self, cells: &mut [Cell], right: bool, prior: f32) {
+        let truth = if right { 1.0 } else { 0.0 };
+        for (at, part) in [(self.lower, 1.0 - self.towards), (self.lower + 1, self.towards)] {
+            let (p, n) = &mut cells[at];
+            *n += part;
+            *p += part * (truth - *p) / (*n + prior).min(MEMORY);
+        }
+    }
 }
 
 impl Default for Refine {
     fn default() -> Self {
-        let row: Vec<Cell> = (0..=STEPS).map(untaught).collect();
-        Self { cells: row.repeat(RANKS * TABLES * ROWS), chances: Vec::new(), asked: [None; RANKS] }
+        let cells = row_untaught().repeat(RANKS * TABLES * ROWS);
+        Self { cells, pair: Pair::default(), chances: Vec::new(), asked: [None; RANKS] }
     }
 }
 
-/// The cell at a step that nothing was learned in: it says what was said.
-fn untaught(step: usize) -> Cell {
-    (squash((step as f32 - 0.5 * STEPS as f32) * STEP), 0.0)
+/// A row that nothing was learned in: it says what was said.
+pub(super) fn row_untaught() -> Vec<Cell> {
+    (0..=STEPS).map(|step| (squash((step as f32 - 0.5 * STEPS as f32) * STEP), 0.0)).collect()
 }
 
-fn logit(p: f32) -> f32 {
+pub(super) fn logit(p: f32) -> f32 {
     let p = p.clamp(BOUNDS.0, BOUNDS.1);
     ln(p / (1.0 - p))
 }
@@ -84,6 +116,7 @@ impl Refine {
         self.chances.clear();
         self.chances.extend_from_slice(chances);
         self.asked = [None; RANKS];
+        self.pair.pass();
     }
 
     /// `owner`: the user, if rows of users apply to that one.
@@ -99,23 +132,18 @@ impl Refine {
             }
             let Some(slot) = slot else { break };
             let z = logit(chances[slot] / said_left);
-            let place = (z / STEP + 0.5 * STEPS as f32).clamp(0.0, STEPS as f32 - 0.001);
-            let towards = place - place as usize as f32;
             let rows = rows(e, h, slot, owner);
-            let mut cells = [0; TABLES];
-            let mut mixed = (1.0 - WEIGHT * TABLES as f32) * z;
-            for (table, (cell, row)) in cells.iter_mut().zip(rows).enumerate() {
-                *cell = start(rank, table, row) + place as usize;
-                let p = self.cells[*cell].0 * (1.0 - towards) + self.cells[*cell + 1].0 * towards;
-                mixed += WEIGHT * logit(p);
-            }
+            let places = std::array::from_fn(|table| Place::new(start(rank, table, rows[table]), z));
+            let told: f32 = places.iter().map(|place: &Place| logit(place.chance(&self.cells))).sum();
+            let mixed = (1.0 - WEIGHT * TABLES as f32) * z + WEIGHT * told;
             let refined = squash(mixed).clamp(BOUNDS.0, BOUNDS.1);
-            self.asked[rank] = Some(Asked { slot, cells, towards });
+            self.asked[rank] = Some(Asked { slot, places });
             said_left -= chances[slot];
             self.chances[slot] = left * refined;
             left *= 1.0 - refined;
         }
         self.spread_rest(left);
+        self.pair.divide(e, h, &mut self.chances);
     }
 
     /// What is left goes to those that were not refined, in proportion.
@@ -130,27 +158,21 @@ impl Refine {
     /// Learns which candidate it was, if it was any.
     pub(super) fn learn(&mut self, happened: Option<u16>) {
         let happened = happened.map(usize::from);
-        for asked in self.asked.iter().flatten() {
-            let right = happened == Some(asked.slot);
-            let truth = if right { 1.0 } else { 0.0 };
-            for lower in asked.cells {
-                for (at, part) in [(lower, 1.0 - asked.towards), (lower + 1, asked.towards)] {
-                    let (p, n) = &mut self.cells[at];
-                    *n += part;
-                    *p += part * (truth - *p) / (*n + PRIOR).min(MEMORY);
-                }
-            }
+        for Asked { slot, places } in self.asked.into_iter().flatten() {
+            let right = happened == Some(slot);
+            places.iter().for_each(|place| place.teach(&mut self.cells, right, PRIOR));
             if right {
                 break;
             }
         }
+        self.pair.learn(happened);
     }
 
     /// Drops what was learned of a user's own.
     pub(super) fn forget(&mut self, user: u64) {
         for rank in 0..RANKS {
             let from = start(rank, USERS, row_of(user));
-            self.cells[from..=from + STEPS].iter_mut().enumerate().for_each(|(step, c)| *c = untaught(step));
+            self.cells[from..=from + STEPS].copy_from_slice(&row_untaught());
         }
     }
 }
@@ -209,7 +231,7 @@ mod tests {
         assert!((refine.chances[2] / refine.chances[3] - 3.0).abs() < 1e-3, "others keep their proportions");
         refine.forget(7);
         let row = start(0, USERS, row_of(7));
-        assert!((0..=STEPS).all(|step| refine.cells[row + step] == untaught(step)));
+        assert_eq!(refine.cells[row..=row + STEPS], row_untaught());
     }
 
     /// Three candidates and others.

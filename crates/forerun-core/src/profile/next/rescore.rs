@@ -7,7 +7,7 @@
 //! Hazan & Singer, *Adaptive subgradient methods*, JMLR 12, 2011).
 
 use super::blend::Shares;
-use super::evidence::{CHAIN_ALL, Evidence, NOBODY, POPULAR, TOTALS, VARIETIES};
+use super::evidence::{CANDIDATES, CHAIN_ALL, Evidence, NOBODY, POPULAR, TOTALS, VARIETIES};
 use super::fast::{exp_all, ln_all};
 use super::history::History;
 use super::keys::LOOKED_UP;
@@ -19,8 +19,10 @@ const RATE: f32 = 0.06;
 const GRADIENT_PRIOR: f32 = 1.0;
 /// What a count is measured against, in counts.
 const LIFT_PRIOR: f32 = 0.1;
-/// Candidates whose chance was off by less teach their own features nothing.
-const ERROR_LEAST: f32 = 1e-4;
+/// Candidates whose chance was off by less teach their hashed weights nothing.
+const ERROR_LEAST: f32 = 3e-4;
+/// Candidates to which the first stage gives less have no hashed weights: few of them would be touched again.
+const HASHED_LEAST: f32 = 5e-4;
 
 /// Where the weights of each kind of feature begin.
 const REST: usize = 1;
@@ -28,32 +30,39 @@ const CHAINS: usize = 16;
 const LIFTS: usize = 64;
 const LASTS: usize = 256;
 const FLAGS: usize = 512;
-const HASHED: usize = 4_096;
+const PLAIN: usize = FLAGS + 1024 + 64 * 4;
 /// Weights of each hashed kind.
 const HASHES: usize = 1 << 14;
 const HASH_BITS: u32 = HASHES.trailing_zeros();
 const PAIRS: usize = 5;
 /// Users' own weights: each user's in one of these parts, so that they can be dropped.
-const OWN: usize = HASHED + PAIRS * HASHES;
+const OWN: usize = PAIRS * HASHES;
 const OWN_PARTS: usize = 64;
 const OWN_BITS: u32 = 10;
-const WEIGHTS: usize = OWN + (OWN_PARTS << OWN_BITS);
+const HASHED_ALL: usize = OWN + (OWN_PARTS << OWN_BITS);
 /// What is left to all others is taken to be at least this.
 const REST_LEAST: f32 = 1e-6;
 /// The logit of what cannot be.
 const NONE: f32 = -1e9;
-/// Of these the last two are the user's own.
-const FLAGS_EACH: usize = 12;
-const FLAGS_ALL: usize = FLAGS_EACH - 2;
+/// Steps of how often, and the class of an item that the user does not remember.
+const TIMES: u32 = 8;
+const CLASSES: usize = 12 * TIMES as usize;
+const NEVER: u8 = 11 * TIMES as u8;
+/// Hashed weights of a candidate; of these the last two are the user's own.
+const HASHED_EACH: usize = PAIRS + 2;
+const HASHED_OWN: usize = PAIRS;
 
 const _: () = assert!(REST + super::keys::OWN_ORDERS.len() < CHAINS && CHAINS + 2 * TOTALS <= LIFTS);
 const _: () = assert!(LIFTS + 2 * POPULAR <= LASTS && LASTS + 4 * LOOKED_UP <= FLAGS);
 
-/// Weights, and the sum of squared gradients of each: apart, as only the first are needed to answer.
+/// Weights, and the sum of squared gradients of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Weights {
+    /// Few: the values stand together.
     values: Vec<f32>,
     gradients: Vec<f32>,
+    /// The hashed ones: both of one stand together, as the memory that they take is slow.
+    hashed: Vec<(f32, f32)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,27 +79,33 @@ pub(super) struct Rescore {
     /// The weight of each.
     #[serde(skip)]
     chained: [usize; 2],
+    /// What weighs on a candidate by how long ago and how often the user turned to it.
     #[serde(skip)]
-    flags: Vec<[u32; FLAGS_EACH]>,
-    /// How many of each candidate's apply.
+    classes: Classes,
+    /// Candidates whose hashed weights apply, and which those are.
     #[serde(skip)]
-    flagged: usize,
+    hashed: Vec<(u8, [u32; HASHED_EACH])>,
+    /// Whether the user's own are among them.
+    #[serde(skip)]
+    known: bool,
     #[serde(skip)]
     errors: Vec<f32>,
 }
 
 impl Default for Rescore {
     fn default() -> Self {
-        let mut weights = Weights { values: vec![0.0; WEIGHTS], gradients: vec![GRADIENT_PRIOR; WEIGHTS] };
-        weights.values[0] = 1.0;
+        let mut values = vec![0.0; PLAIN];
+        values[0] = 1.0;
+        let gradients = vec![GRADIENT_PRIOR; values.len()];
         Self {
-            weights,
+            weights: Weights { values, gradients, hashed: vec![(0.0, GRADIENT_PRIOR); HASHED_ALL] },
             chances: Vec::new(),
             logs: Vec::new(),
             chains: Default::default(),
             chained: [CHAINS; 2],
-            flags: Vec::new(),
-            flagged: FLAGS_ALL,
+            classes: Classes::default(),
+            hashed: Vec::new(),
+            known: false,
             errors: Vec::new(),
         }
     }
@@ -99,9 +114,89 @@ impl Default for Rescore {
 impl Weights {
     #[inline]
     fn step(&mut self, at: usize, gradient: f32) {
-        let gradients = &mut self.gradients[at];
-        *gradients += gradient * gradient;
-        self.values[at] += RATE * gradient / gradients.sqrt();
+        let sum = &mut self.gradients[at];
+        *sum += gradient * gradient;
+        self.values[at] += RATE * gradient / sum.sqrt();
+    }
+
+    /// Steps the weights of all classes, each by the sum of its candidates' errors.
+    fn step_classes(&mut self, classes: &Classes, errors: &[f32; CANDIDATES]) {
+        let mut sums = [0.0f32; CLASSES];
+        let mut there = [0u8; CANDIDATES];
+        let mut count = 0;
+        let mut had = [false; CLASSES];
+        for (class, error) in classes.of.iter().zip(errors) {
+            let at = usize::from(*class) % CLASSES;
+            if !had[at] {
+                had[at] = true;
+                there[count % CANDIDATES] = *class;
+                count += 1;
+            }
+            sums[at] += error;
+        }
+        let mut by_kind = [0.0f32; 16];
+        for class in &there[..count] {
+            let error = sums[usize::from(*class) % CLASSES];
+            let [_, both, ..] = classes.weights(*class);
+            self.step(both, error);
+            by_kind[usize::from(*class) / TIMES as usize] += error;
+        }
+        let mut nearest = [0.0f32; 4];
+        for (near, error) in by_kind.into_iter().enumerate().filter(|(_, error)| *error != 0.0) {
+            self.step(FLAGS + near, error);
+            self.step(classes.depth + near * 4, error);
+            nearest[near.min(3)] += error;
+        }
+        for (near, error) in nearest.into_iter().enumerate() {
+            self.step(classes.run + near, error);
+            self.step(classes.seen + near, error);
+        }
+    }
+
+    /// Several that have the same gradient: all roots and quotients at once.
+    #[inline]
+    fn step_hashed<const N: usize>(&mut self, at: &[u32; N], gradient: f32) {
+        let square = gradient * gradient;
+        let sums = at.map(|i| self.hashed[i as usize].1 + square);
+        let steps = sums.map(|sum| RATE * gradient / sum.sqrt());
+        for ((i, sum), step) in at.iter().zip(sums).zip(steps) {
+            let weight = &mut self.hashed[*i as usize];
+            *weight = (weight.0 + step, sum);
+        }
+    }
+}
+
+/// By how long ago and how often the user turned to a candidate: which class each is of.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Classes {
+    of: Vec<u8>,
+    /// Where the weights of this moment begin, each kind in steps of [`recency`].
+    depth: usize,
+    run: usize,
+    seen: usize,
+}
+
+impl Classes {
+    fn set(&mut self, e: &Evidence, h: &History) {
+        self.depth = FLAGS + 256 + e.own_depth.min(3);
+        self.run = FLAGS + 512 + h.run().min(15) as usize * 4;
+        self.seen = FLAGS + 1024 + h.seen().min(63) as usize * 4;
+        self.of.clear();
+        let ages = e.ages.0.iter().take(e.candidates.len());
+        self.of.extend(ages.map(|(first, times)| (recency(*first) * TIMES + frequency(*times)) as u8));
+    }
+
+    /// The weights of a class.
+    fn weights(&self, class: u8) -> [usize; 5] {
+        let near = usize::from(class) / TIMES as usize;
+        let nearest = near.min(3);
+        [
+            FLAGS + near,
+            FLAGS + 16 + usize::from(class),
+            self.depth + near * 4,
+            self.run + nearest,
+            self.seen + nearest,
+        ]
     }
 }
 
@@ -110,35 +205,45 @@ impl Rescore {
     /// one's.
     pub(super) fn score(&mut self, e: &mut Evidence, h: &History, first: (&Shares, f32), owner: u64) {
         let (Shares(shares), rest) = first;
+        let count = e.candidates.len();
         e.lift(shares, LIFT_PRIOR);
-        self.flag(e, h, owner);
+        self.classes.set(e, h);
+        self.hash(e, h, owner, shares);
         self.logs.clear();
-        self.logs.extend_from_slice(&shares[..e.candidates.len()]);
+        self.logs.extend_from_slice(&shares[..count]);
         self.logs.push(rest);
         ln_all(&mut self.logs);
         self.chain(e);
-        let Self { weights: Weights { values, .. }, chances, logs, chains, chained, flags, flagged, .. } =
+        let Self { weights: Weights { values, hashed: pairs, .. }, chances, logs, chains, chained, .. } =
             self;
-        chances.clear();
-        for (log, flags) in logs.iter().zip(flags.iter()) {
-            let flags: f32 = flags[..*flagged].iter().map(|f| values[*f as usize]).sum();
-            chances.push(values[0] * log + flags);
-        }
+        let mut z = [0.0f32; CANDIDATES];
         for w in e.lifting() {
             let weight = values[lift_of(w.expert, w.total)];
-            e.entries.lifts(w).for_each(|(slot, lift)| chances[slot] += weight * lift);
+            e.entries.lifts(w).for_each(|(slot, lift)| z[slot] += weight * lift);
             if w.last != NOBODY {
-                chances[usize::from(w.last)] += values[last_of(w.expert, w.streak)];
+                z[usize::from(w.last) % CANDIDATES] += values[last_of(w.expert, w.streak)];
             }
         }
-        let rest = values[0] * logs[logs.len() - 1] + values[REST + e.own_depth];
-        chances.push(rest);
+        let each = if self.known { HASHED_EACH } else { HASHED_OWN };
+        for (slot, at) in &self.hashed {
+            let sum: f32 = at[..each].iter().map(|i| pairs[*i as usize].0).sum();
+            z[usize::from(*slot) % CANDIDATES] += sum;
+        }
+        let value = |class: u8| self.classes.weights(class).map(|i| values[i]).into_iter().sum::<f32>();
+        // Most were never turned to.
+        let never = value(NEVER);
+        chances.clear();
+        for ((z, log), class) in z.iter().zip(logs.iter()).zip(&self.classes.of) {
+            let class = if *class == NEVER { never } else { value(*class) };
+            chances.push(z + values[0] * log + class);
+        }
+        chances.push(values[0] * logs[count] + values[REST + e.own_depth]);
         for (chain, at) in chains.iter().zip(chained) {
             let weight = values[*at];
             chances.iter_mut().zip(chain).for_each(|(z, above)| *z += weight * above);
         }
         if !e.others {
-            chances[e.candidates.len()] = NONE;
+            chances[count] = NONE;
         }
         let highest = chances.iter().fold(f32::MIN, |m, z| m.max(*z));
         chances.iter_mut().for_each(|z| *z -= highest);
@@ -153,49 +258,43 @@ impl Rescore {
             chain.clear();
             let Some(w) = e.witnesses.iter().rfind(|w| w.expert == CHAIN_ALL + j) else { continue };
             self.chained[j] = CHAINS + TOTALS * j + w.trust / VARIETIES;
-            chain.extend(e.entries.of(w).map(|(_, share)| share));
+            chain.extend_from_slice(&e.dense[w.expert - POPULAR].0[..e.candidates.len()]);
             chain.push((1.0 - chain.iter().sum::<f32>()).max(REST_LEAST));
             ln_all(chain);
             chain.iter_mut().zip(&self.logs).for_each(|(above, log)| *above -= log);
         }
     }
 
-    /// Which weights apply to each candidate.
-    fn flag(&mut self, e: &Evidence, h: &History, owner: u64) {
-        const FROM: u32 = FLAGS as u32;
-        let depth = e.own_depth.min(3) as u32;
-        let run = FROM + 512 + h.run().min(15) * 4;
-        let seen = FROM + 1024 + h.seen().min(63) * 4;
-        let step = |i: usize| if i < h.len() { spread(u64::from(h.back(i))) } else { !0 };
-        let last = step(0);
-        let before = step(1).rotate_left(1);
-        let own = spread(owner);
-        self.flagged = if owner == 0 { FLAGS_ALL } else { FLAGS_EACH };
-        self.flags.clear();
-        for (item, (first, times)) in e.candidates.iter().zip(e.ages.0) {
-            let item = spread(u64::from(*item)).rotate_left(2);
-            let near = recency(first);
-            let nearest = near.min(3);
-            self.flags.push([
-                FROM + near,
-                FROM + 16 + near * 8 + frequency(times),
-                FROM + 256 + near * 4 + depth,
-                run + nearest,
-                seen + nearest,
-                hashed(0, item ^ u64::from(nearest)),
-                hashed(1, item),
-                hashed(2, item ^ last),
-                hashed(3, item ^ before),
-                hashed(4, item ^ last ^ before),
-                owned(own, item ^ own),
-                owned(own, item ^ last ^ own),
-            ]);
+    /// Which hashed weights apply to each candidate that is worth it.
+    fn hash(&mut self, e: &Evidence, h: &History, owner: u64, shares: &[f32]) {
+        let mix = |key: u64| (spread(key) >> 32) as u32;
+        let step = |i: usize| if i < h.len() { mix(u64::from(h.back(i))) } else { !0 };
+        let (last, before, own) = (step(0), step(1).rotate_left(1), spread(owner));
+        let (part, own) = (part_of(own) as u32, (own >> 32) as u32);
+        self.known = owner != 0;
+        self.hashed.clear();
+        let strong = e.candidates.iter().zip(shares).enumerate().filter(|(_, (_, p))| **p >= HASHED_LEAST);
+        for (slot, (item, _)) in strong {
+            let nearest = u32::from(self.classes.of[slot]) / TIMES;
+            let item = mix(u64::from(*item)).rotate_left(2);
+            self.hashed.push((
+                slot as u8,
+                [
+                    hashed(0, item ^ nearest.min(3) << 28),
+                    hashed(1, item),
+                    hashed(2, item ^ last),
+                    hashed(3, item ^ before),
+                    hashed(4, item ^ last ^ before),
+                    part + ((item ^ own) >> (32 - OWN_BITS)),
+                    part + ((item ^ last ^ own) >> (32 - OWN_BITS)),
+                ],
+            ));
         }
     }
 
     /// Learns what happened: one thing, or several of equal weight.
     pub(super) fn learn(&mut self, e: &Evidence, happened: &[u32]) {
-        let Self { weights, chances, logs, chains, chained, flags, flagged, errors } = self;
+        let Self { weights, chances, logs, chains, chained, classes, hashed, known, errors } = self;
         let others = chances.len() - 1;
         errors.clear();
         errors.extend(chances.iter().map(|p| -p));
@@ -207,16 +306,25 @@ impl Rescore {
         for (chain, at) in chains.iter().zip(chained).filter(|(chain, _)| !chain.is_empty()) {
             weights.step(*at, errors.iter().zip(chain).map(|(error, above)| error * above).sum());
         }
-        for (error, flags) in errors.iter().zip(flags.iter()) {
-            if error.abs() > ERROR_LEAST {
-                flags[..*flagged].iter().for_each(|f| weights.step(*f as usize, *error));
+        let mut error_of = [0.0f32; CANDIDATES];
+        error_of[..others].copy_from_slice(&errors[..others]);
+        weights.step_classes(classes, &error_of);
+        for (slot, at) in hashed.iter() {
+            let error = error_of[usize::from(*slot) % CANDIDATES];
+            if error.abs() <= ERROR_LEAST {
+                continue;
+            }
+            if *known {
+                weights.step_hashed(at, error);
+            } else if let Some((at, _)) = at.split_first_chunk::<HASHED_OWN>() {
+                weights.step_hashed(at, error);
             }
         }
         for w in e.lifting() {
-            let off = e.entries.lifts(w).map(|(slot, lift)| errors[slot] * lift).sum();
+            let off = e.entries.lifts(w).map(|(slot, lift)| error_of[slot] * lift).sum();
             weights.step(lift_of(w.expert, w.total), off);
             if w.last != NOBODY {
-                weights.step(last_of(w.expert, w.streak), errors[usize::from(w.last)]);
+                weights.step(last_of(w.expert, w.streak), error_of[usize::from(w.last) % CANDIDATES]);
             }
         }
     }
@@ -224,8 +332,7 @@ impl Rescore {
     /// Drops what was learned of a user's own, and of those whose part is the same: it is soon learned anew.
     pub(super) fn forget(&mut self, user: u64) {
         let from = part_of(spread(user));
-        self.weights.values[from..][..1 << OWN_BITS].fill(0.0);
-        self.weights.gradients[from..][..1 << OWN_BITS].fill(GRADIENT_PRIOR);
+        self.weights.hashed[from..][..1 << OWN_BITS].fill((0.0, GRADIENT_PRIOR));
     }
 }
 
@@ -238,18 +345,9 @@ fn last_of(expert: usize, streak: u16) -> usize {
     LASTS + 4 * expert + usize::from(streak.clamp(1, 4) - 1)
 }
 
-/// Multiplying brings all bits of a key up to the highest.
-fn top(key: u64, bits: u32) -> u32 {
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as u32
-}
-
-fn hashed(kind: usize, key: u64) -> u32 {
-    (HASHED + kind * HASHES) as u32 + top(key, HASH_BITS)
-}
-
-/// `own` is a user's hash.
-fn owned(own: u64, key: u64) -> u32 {
-    part_of(own) as u32 + top(key, OWN_BITS)
+/// The highest bits of a key whose bits are all alike.
+fn hashed(kind: usize, key: u32) -> u32 {
+    (kind * HASHES) as u32 + (key >> (32 - HASH_BITS))
 }
 
 fn part_of(own: u64) -> usize {
@@ -290,9 +388,9 @@ mod tests {
             model.learn(7, 0, None, (spread(n) % 9) as u32);
         }
         let from = part_of(spread(7));
-        let own = |model: &Predictor| model.rescore.weights.values[from..][..1 << OWN_BITS].to_vec();
-        assert!(own(&model).iter().any(|w| *w != 0.0), "a user who is known well has weights");
+        let own = |model: &Predictor| model.rescore.weights.hashed[from..][..1 << OWN_BITS].to_vec();
+        assert!(own(&model).iter().any(|w| w.0 != 0.0), "a user who is known well has weights");
         model.forget(7);
-        assert!(own(&model).iter().all(|w| *w == 0.0));
+        assert!(own(&model).iter().all(|w| *w == (0.0, GRADIENT_PRIOR)));
     }
 }

@@ -2,6 +2,7 @@
 //! beside it for those that many things follow.
 
 use super::profile::{Context, Contexts};
+use super::slots::Slots;
 use crate::profile::table::spread;
 use serde::{Deserialize, Serialize};
 
@@ -11,15 +12,15 @@ const INLINE: usize = 4;
 const BLOCK: [usize; 3] = [16, 64, 256];
 /// Slots in which a key may stand.
 const WINDOW: usize = 4;
-const SLOTS_MIN: usize = 1 << 10;
 const NONE: u32 = u32::MAX;
 /// Of the memory: what slots get, the old half and the new whole while they grow; blocks of each class share the rest.
 const SLOTS_SHARE: f64 = 0.6;
 /// A count that reaches this halves all counts of its context.
 const COUNT_MAX: u16 = 60_000;
 
-/// One context.
+/// One context, in one cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[repr(align(64))]
 pub(super) struct Slot {
     /// 0 is a free slot.
     key: u64,
@@ -73,7 +74,7 @@ struct Blocks {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Store {
-    slots: Vec<Slot>,
+    slots: Slots<Slot>,
     blocks: [Blocks; 3],
     blocks_max: [usize; 3],
     len: usize,
@@ -92,11 +93,11 @@ impl Store {
             *max = each as usize / (len * (size_of::<u32>() + size_of::<u16>()));
         }
         Self {
-            slots: vec![FREE; SLOTS_MIN],
+            slots: Slots::new(FREE),
             blocks: Default::default(),
             blocks_max,
             len: 0,
-            slots_max: slots_max.max(SLOTS_MIN),
+            slots_max: slots_max.max(Slots::<Slot>::MIN),
             clock: 0,
         }
     }
@@ -114,19 +115,31 @@ impl Store {
     #[inline]
     pub(super) fn find(&self, key: u64) -> Option<usize> {
         let home = self.home(key);
-        self.slots[home..home + WINDOW].iter().position(|s| s.key == key).map(|at| home + at)
+        self.slots.window::<WINDOW>(home).iter().position(|s| s.key == key).map(|at| home + at)
     }
 
     /// The places of those contexts that are there, with their numbers. All are reached for at once: the memory is
-    /// slow, and they do not depend on one another.
-    pub(super) fn find_all<const N: usize>(&self, keys: &[u64; N], out: &mut Vec<(usize, usize)>) {
-        let touched = keys.map(|key| self.slots[self.home(key)].key);
-        for (k, (key, first)) in keys.iter().zip(touched).enumerate().filter(|(_, (key, _))| **key != 0) {
-            if first == *key {
-                out.push((k, self.home(*key)));
-            } else {
-                out.extend(self.find(*key).map(|at| (k, at)));
+    /// slow, and they do not depend on one another. Of the first `nested` none is there if the one before is not.
+    pub(super) fn find_all<const N: usize>(
+        &self,
+        keys: &[u64; N],
+        nested: usize,
+        out: &mut Vec<(usize, usize)>,
+    ) {
+        let homes = keys.map(|key| self.home(key));
+        let touched = homes.map(|home| self.slots[home].key);
+        let mut missed = false;
+        for (k, (key, (first, home))) in keys.iter().zip(touched.into_iter().zip(homes)).enumerate() {
+            if *key == 0 || (missed && k < nested) {
+                continue;
             }
+            if first == *key {
+                out.push((k, home));
+                continue;
+            }
+            let found = self.slots.window::<WINDOW>(home).iter().position(|s| s.key == *key);
+            missed = found.is_none();
+            out.extend(found.map(|at| (k, home + at)));
         }
     }
 
@@ -143,15 +156,17 @@ impl Store {
         if slot.block == NONE {
             return (&slot.items[..len], &slot.counts[..len]);
         }
-        let (class, start) = place(slot.block);
+        let (class, start) = block_at(slot.block);
         let blocks = &self.blocks[class];
         (&blocks.items[start..start + len], &blocks.counts[start..start + len])
     }
 
     /// Counts a follower of a context. `fade` is the total at which its counts are halved.
-    pub(super) fn add(&mut self, key: u64, owner: u64, item: u32, fade: u32) {
+    /// `place`: where the context was found, if it was and if nothing else is there now.
+    pub(super) fn add(&mut self, place: Option<usize>, key: u64, owner: u64, item: u32, fade: u32) {
         self.clock = self.clock.saturating_add(1);
-        let at = self.entry(key, owner);
+        let still = place.filter(|at| self.slots.get(*at).is_some_and(|slot| slot.key == key));
+        let at = still.unwrap_or_else(|| self.entry(key, owner));
         let slot = &mut self.slots[at];
         slot.used = self.clock;
         if slot.last == item {
@@ -162,7 +177,7 @@ impl Store {
         }
         slot.total += 1;
         let full = slot.total >= fade;
-        let capacity = if slot.block == NONE { INLINE } else { BLOCK[place(slot.block).0] };
+        let capacity = if slot.block == NONE { INLINE } else { BLOCK[block_at(slot.block).0] };
         let (items, counts, len) = self.parts(at);
         if let Some(found) = items[..len].iter().position(|i| *i == item) {
             counts[found] += 1;
@@ -194,7 +209,7 @@ impl Store {
         if slot.block == NONE {
             return (&mut slot.items, &mut slot.counts, len);
         }
-        let (class, start) = place(slot.block);
+        let (class, start) = block_at(slot.block);
         let blocks = &mut self.blocks[class];
         let end = start + BLOCK[class];
         (&mut blocks.items[start..end], &mut blocks.counts[start..end], len)
@@ -221,7 +236,7 @@ impl Store {
     /// Moves a context into the next class of blocks, if there is room.
     fn grow(&mut self, at: usize) -> bool {
         let from = self.slots[at].block;
-        let class = if from == NONE { 0 } else { place(from).0 + 1 };
+        let class = if from == NONE { 0 } else { block_at(from).0 + 1 };
         let Some(&size) = BLOCK.get(class) else { return false };
         let Some(number) = self.take_block(class, size) else { return false };
         let (items, counts) = self.followers(at);
@@ -254,7 +269,7 @@ impl Store {
 
     fn free_block(&mut self, block: u32) {
         if block != NONE {
-            let (class, start) = place(block);
+            let (class, start) = block_at(block);
             self.blocks[class].free.push((start / BLOCK[class]) as u32);
         }
     }
@@ -285,14 +300,20 @@ impl Store {
         }
     }
 
+    /// Each window is split over two: the one of old and one in the new half.
     fn double(&mut self) {
-        let old = std::mem::take(&mut self.slots);
-        self.slots = vec![FREE; old.len() * 2];
-        for slot in old.into_iter().filter(|s| s.key != 0) {
-            // Each window of the old table is split over two of the new one: there is always room.
+        let old = self.slots.len();
+        self.slots.double(FREE);
+        for at in 0..old {
+            let slot = self.slots[at];
             let home = self.home(slot.key);
-            if let Some(at) = (home..home + WINDOW).find(|at| self.slots[*at].key == 0) {
-                self.slots[at] = slot;
+            if slot.key == 0 || home < old {
+                continue;
+            }
+            // Of four at most there is always room.
+            if let Some(to) = (home..home + WINDOW).find(|at| self.slots[*at].key == 0) {
+                self.slots[to] = slot;
+                self.slots[at] = FREE;
             }
         }
     }
@@ -322,7 +343,7 @@ impl Store {
             for (item, count) in context.followers.iter().take(BLOCK[BLOCK.len() - 1]) {
                 let len = usize::from(self.slots[at].len);
                 let block = self.slots[at].block;
-                let capacity = if block == NONE { INLINE } else { BLOCK[place(block).0] };
+                let capacity = if block == NONE { INLINE } else { BLOCK[block_at(block).0] };
                 if len == capacity && !self.grow(at) {
                     break;
                 }
@@ -353,7 +374,7 @@ fn worth(slot: &Slot, clock: u32, slots: usize) -> u64 {
     (u64::from(slot.total) << 16) / (age + 1)
 }
 
-fn place(block: u32) -> (usize, usize) {
+fn block_at(block: u32) -> (usize, usize) {
     let class = (block >> 30) as usize;
     (class, (block & 0x3fff_ffff) as usize * BLOCK[class])
 }
@@ -361,11 +382,9 @@ fn place(block: u32) -> (usize, usize) {
 /// Moves a follower ahead of those that are rarer.
 #[inline]
 fn rise(items: &mut [u32], counts: &mut [u16], at: usize) {
-    let mut to = at;
-    while to > 0 && counts[to - 1] < counts[at] {
-        to -= 1;
-    }
+    let count = counts[at];
     // All in between are equally frequent.
+    let to = counts[..at].partition_point(|c| *c >= count);
     counts.swap(to, at);
     items.swap(to, at);
 }

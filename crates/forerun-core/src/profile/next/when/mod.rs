@@ -82,7 +82,7 @@ impl When {
         let bin = bin(gap_s);
         self.mixer.learn(&all, &self.counted, history.seen(), bin, self.ended);
         for asked in contexts(user, group, history).iter().chain([&ALL]).filter(|asked| asked.key != 0) {
-            self.store.add(asked.key, asked.owner, bin as u32, asked.fade);
+            self.store.add(None, asked.key, asked.owner, bin as u32, asked.fade);
         }
     }
 
