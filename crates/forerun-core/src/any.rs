@@ -14,14 +14,16 @@ pub enum AnyPolicy {
 }
 
 impl AnyPolicy {
-    /// `forerun`, `forerun-no-users`, `none`, or `keep-alive` with its time given beside it.
+    /// `forerun`, its ablations (`forerun-no-users`, `forerun-no-load`, `forerun-no-users-no-load`), `none`, or
+    /// `keep-alive` with its time given beside it.
     #[must_use]
     pub fn named(name: &str, keep: Option<Span>, memory_bytes_max: u64) -> Option<Self> {
+        let forerun = |make: fn(u64) -> Forerun| Some(Self::Forerun(Box::new(make(memory_bytes_max))));
         match (name, keep) {
-            ("forerun", None) => Some(Self::Forerun(Box::new(Forerun::new(memory_bytes_max)))),
-            ("forerun-no-users", None) => {
-                Some(Self::Forerun(Box::new(Forerun::without_users(memory_bytes_max))))
-            }
+            ("forerun", None) => forerun(Forerun::new),
+            ("forerun-no-users", None) => forerun(Forerun::without_users),
+            ("forerun-no-load", None) => forerun(Forerun::without_load),
+            ("forerun-no-users-no-load", None) => forerun(Forerun::without_either),
             ("none", None) => Some(Self::KeepAlive(KeepAlive::new(Span::ZERO))),
             ("keep-alive", Some(keep)) => Some(Self::KeepAlive(KeepAlive::new(keep))),
             _ => None,

@@ -2,7 +2,7 @@
 
 use crate::forecast::grid::AgeGrid;
 use crate::forecast::users::Expected;
-use crate::forecast::{BINS_MAX, Chance, Forecast, LevelChances};
+use crate::forecast::{Asked, BINS_MAX, Chance, Forecast, LevelChances};
 use crate::policy::{Frozen, LevelValue, Policy, View, density};
 use crate::profile::Profiles;
 use crate::profile::keys::KeyHabits;
@@ -24,8 +24,9 @@ const FORECAST_SHARE: u64 = 8;
 pub struct Forerun {
     profiles: Profiles,
     forecast: Forecast,
-    /// Whether what single users are about to do counts.
+    /// Whether what single users are about to do counts, and what the services' own load has done.
     with_users: bool,
+    with_load: bool,
     #[serde(skip)]
     scratch: Vec<LevelChances>,
     users: Vec<UsersNow>,
@@ -59,6 +60,7 @@ impl Forerun {
             profiles: Profiles::new(memory_bytes_max - memory_bytes_max / FORECAST_SHARE),
             forecast: Forecast::new((memory_bytes_max / FORECAST_SHARE) as usize),
             with_users: true,
+            with_load: true,
             scratch: Vec::new(),
             users: Vec::new(),
             keys: KeyHabits::default(),
@@ -75,6 +77,19 @@ impl Forerun {
     #[must_use]
     pub fn without_users(memory_bytes_max: u64) -> Self {
         Self { with_users: false, ..Self::new(memory_bytes_max) }
+    }
+
+    /// The ablation: of a service only the users that are expected there, and how long it has been idle, by what all
+    /// services' instances did at that age; nothing of what its own load did before.
+    #[must_use]
+    pub fn without_load(memory_bytes_max: u64) -> Self {
+        Self { with_load: false, ..Self::new(memory_bytes_max) }
+    }
+
+    /// Both ablations: only how long an instance has been idle, by what all services' did at that age.
+    #[must_use]
+    pub fn without_either(memory_bytes_max: u64) -> Self {
+        Self { with_users: false, ..Self::without_load(memory_bytes_max) }
     }
 
     #[must_use]
@@ -301,7 +316,8 @@ impl Policy for Forerun {
         let (crowd, core) = (self.crowd(view.spec), self.core_milli_gb);
         let users = if self.with_users { self.expected_users(now, view, grain(view.spec)) } else { 0.0 };
         self.scratch.clear();
-        let again = self.forecast.chances(now, view.spec.id, view.start, users, &mut self.scratch);
+        let asked = Asked { lead: view.start, expected: users, own: self.with_load };
+        let again = self.forecast.chances(now, view.spec.id, &asked, &mut self.scratch);
         let up = view.up.saturating_sub(view.needed) as usize;
         let levels = self.scratch.iter().enumerate();
         values.extend(levels.map(|(at, level)| price(level, at < up, view, crowd, core)));
@@ -310,7 +326,8 @@ impl Policy for Forerun {
     fn next_stop(&self, now: Time, view: &View<'_>) -> Option<Time> {
         let (crowd, core) = (self.crowd(view.spec), self.core_milli_gb);
         let wanted = |level: &LevelChances| price(level, true, view, crowd, core).is_hot();
-        self.forecast.next_stop(now, view.spec.id, view.start, wanted)
+        let asked = Asked { lead: view.start, expected: 0.0, own: self.with_load };
+        self.forecast.next_stop(now, view.spec.id, &asked, wanted)
     }
 }
 

@@ -471,6 +471,9 @@ fn users_on_their_way_are_met_by_a_warm_instance() {
     let (with, without) = (cold(Forerun::new(1 << 20)), cold(Forerun::without_users(1 << 20)));
     assert!(with <= 6, "{with} of 30 met a cold start although they were expected");
     assert!(without >= 20, "{without}: the gaps alone should tell nothing here");
+    let (users_only, neither) =
+        (cold(Forerun::without_load(1 << 20)), cold(Forerun::without_either(1 << 20)));
+    assert!(users_only <= 6 && neither >= 20, "{users_only} by users alone, {neither} by neither");
 }
 
 #[test]

@@ -46,6 +46,10 @@ pub enum PolicyName {
     Forerun,
     /// Without what single users are about to do.
     ForerunNoUsers,
+    /// Without what the services' own load did before.
+    ForerunNoLoad,
+    /// Without either.
+    ForerunNoUsersNoLoad,
     /// Nothing is kept and nothing started ahead.
     None,
     /// An instance stays for so long after its last use.
@@ -56,8 +60,8 @@ pub enum PolicyName {
 }
 
 impl PolicyName {
-    /// From `forerun`, `forerun-no-users`, `none`, `keep-alive=10m`, `hazard`, or a rival's name and settings as in
-    /// `knative=target:0.7,window:60s`.
+    /// From `forerun`, `forerun-no-users`, `forerun-no-load`, `forerun-no-users-no-load`, `none`, `keep-alive=10m`,
+    /// `hazard`, or a rival's name and settings as in `knative=target:0.7,window:60s`.
     ///
     /// # Errors
     /// Lists the names there are.
@@ -73,13 +77,16 @@ impl PolicyName {
         match text {
             "forerun" => Ok(Self::Forerun),
             "forerun-no-users" => Ok(Self::ForerunNoUsers),
+            "forerun-no-load" => Ok(Self::ForerunNoLoad),
+            "forerun-no-users-no-load" => Ok(Self::ForerunNoUsersNoLoad),
             "none" => Ok(Self::None),
             "hazard" => Ok(Self::Hazard),
             "keep-alive" => Err(LabError::option("--policy", "keep-alive needs its time: keep-alive=10m")),
             _ => Err(LabError::option(
                 "--policy",
                 format!(
-                    "{text:?} is unknown, there are forerun, forerun-no-users, none, keep-alive=DURATION, hazard, {}",
+                    "{text:?} is unknown, there are forerun, forerun-no-users, forerun-no-load, \
+                     forerun-no-users-no-load, none, keep-alive=DURATION, hazard, {}",
                     rivals::NAMES
                 ),
             )),

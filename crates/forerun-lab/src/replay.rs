@@ -45,7 +45,10 @@ pub fn decide_requests(
                 EventHazard::new(options.cold_start_gbs, &requests.start, &requests.memory_known, levels);
             Ok(by_gaps(gaps::decide(&uses, requests.services(), &mut hazard, progress)))
         }
-        PolicyName::Forerun | PolicyName::ForerunNoUsers => {
+        PolicyName::Forerun
+        | PolicyName::ForerunNoUsers
+        | PolicyName::ForerunNoLoad
+        | PolicyName::ForerunNoUsersNoLoad => {
             driven::drive_requests(core_policy(policy, options), name, requests, options, progress)
         }
         PolicyName::Rival(rival) => Ok(by_gaps(rival.requests(requests, options, progress)?.decisions)),
@@ -56,6 +59,8 @@ fn core_policy(policy: PolicyName, options: &Options) -> AnyPolicy {
     let bytes_max = options.profiles_bytes_max;
     AnyPolicy::Forerun(Box::new(match policy {
         PolicyName::ForerunNoUsers => Forerun::without_users(bytes_max),
+        PolicyName::ForerunNoLoad => Forerun::without_load(bytes_max),
+        PolicyName::ForerunNoUsersNoLoad => Forerun::without_either(bytes_max),
         _ => Forerun::new(bytes_max),
     }))
 }
@@ -118,7 +123,10 @@ pub fn decide_minutes(
         }
         PolicyName::Hazard => Ok(hazard::minutes(trace, &needs, options.cold_start_gbs)),
         PolicyName::Rival(rival) => rival.minutes(trace, &needs, options),
-        PolicyName::Forerun | PolicyName::ForerunNoUsers => {
+        PolicyName::Forerun
+        | PolicyName::ForerunNoUsers
+        | PolicyName::ForerunNoLoad
+        | PolicyName::ForerunNoUsersNoLoad => {
             driven::drive_minutes(core_policy(policy, options), name, trace, &needs, options, progress)
         }
     }

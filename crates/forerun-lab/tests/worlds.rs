@@ -234,12 +234,14 @@ fn flows(requests: u64) -> Trace {
     trace
 }
 
-const POLICIES: [(&str, PolicyName); 5] = [
+const POLICIES: [(&str, PolicyName); 7] = [
     ("none", PolicyName::None),
     ("keep-alive=60s", PolicyName::KeepAlive(Span::from_secs(60))),
     ("hazard", PolicyName::Hazard),
     ("forerun", PolicyName::Forerun),
     ("forerun-no-users", PolicyName::ForerunNoUsers),
+    ("forerun-no-load", PolicyName::ForerunNoLoad),
+    ("forerun-no-users-no-load", PolicyName::ForerunNoUsersNoLoad),
 ];
 
 /// Those of others that do not know the future.

@@ -42,7 +42,7 @@ pub(crate) struct ReplayArgs {
     /// Fail at the first line that cannot be read, instead of skipping it
     #[arg(long)]
     strict: bool,
-    /// forerun, forerun-no-users, none, keep-alive=DURATION, hazard; several, separated by commas, side by side
+    /// forerun, forerun-no-users, forerun-no-load, none, keep-alive=DURATION, hazard; several, separated by commas, side by side
     #[arg(long, value_name = "P[,P...]", value_delimiter = ',', default_value = "forerun")]
     policy: Vec<String>,
     /// How long a start takes

@@ -100,6 +100,9 @@ pub struct OwnGaps {
 }
 
 impl OwnGaps {
+    /// Those of a level that never was in use.
+    pub const NONE: Self = Self { ended: Vec::new(), total: 0, octaves: Vec::new() };
+
     pub fn ended(&mut self, bin: usize, pool: &Pool) {
         let last = usize::from(pool.octave_of[bin]);
         if self.octaves.len() <= last {

@@ -67,6 +67,8 @@ pub(super) struct Moment {
     pub(super) above: u32,
     pub(super) needed: u32,
     pub(super) whose: Whose,
+    /// Whether what the level itself did counts.
+    pub(super) own: bool,
 }
 
 /// What lies before one idle level: the chance of a need in each of the next bins, given that there was none before.
@@ -253,9 +255,14 @@ impl Level {
     /// Several bins as one, by the hazard alone.
     fn lump(&self, bins: std::ops::Range<usize>, moment: &Moment, pool: &Pool) -> Chance {
         let within = pool.grid.start(bins.end) - pool.grid.start(bins.start);
+        let own = self.own_gaps(moment);
         let idle: f64 =
-            bins.take(LUMP_MAX).map(|bin| 1.0 - Mixture::quick(bin, &self.own, moment.users, pool)).product();
+            bins.take(LUMP_MAX).map(|bin| 1.0 - Mixture::quick(bin, own, moment.users, pool)).product();
         Chance { chance: 1.0 - idle, within }
+    }
+
+    fn own_gaps(&self, moment: &Moment) -> &OwnGaps {
+        if moment.own { &self.own } else { const { &OwnGaps::NONE } }
     }
 
     fn chance(
@@ -266,8 +273,8 @@ impl Level {
         mixture: &Mixture,
     ) -> (Chance, Option<Question>) {
         let within = pool.grid.width(bin);
-        if within.0 * QUICK_PARTS < pool.grid.grain().0 {
-            let chance = Mixture::quick(bin, &self.own, moment.users, pool);
+        if within.0 * QUICK_PARTS < pool.grid.grain().0 || !moment.own {
+            let chance = Mixture::quick(bin, self.own_gaps(moment), moment.users, pool);
             return (Chance { chance, within }, None);
         }
         let scene = Scene {

@@ -55,6 +55,17 @@ impl Chance {
     }
 }
 
+/// What is asked of a service's forecast.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// How long a start takes.
+    pub lead: Span,
+    /// Users that come within reach, on average.
+    pub expected: f64,
+    /// Whether what the service's own load did before counts.
+    pub own: bool,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct ServiceLoadModel {
     pool: usize,
@@ -206,25 +217,18 @@ impl Forecast {
         }
     }
 
-    /// The chances of the levels above what is needed now, for a start that takes `lead`, appended to `out`; returns when
-    /// they change next by the mere passing of time.
-    pub fn chances(
-        &mut self,
-        now: Time,
-        id: ServiceId,
-        lead: Span,
-        expected: f64,
-        out: &mut Vec<LevelChances>,
-    ) -> Time {
+    /// The chances of the levels above what is needed now, appended to `out`; returns when they change next by the mere
+    /// passing of time.
+    pub fn chances(&mut self, now: Time, id: ServiceId, asked: &Asked, out: &mut Vec<LevelChances>) -> Time {
         let Some((model, mut mind)) = self.parts(id) else { return Time::NEVER };
         let needed = model.needed as usize;
         let mut again = Time::NEVER;
-        for (at, users) in (needed..model.levels.len()).zip(users::poisson_tails(expected)) {
+        for (at, users) in (needed..model.levels.len()).zip(users::poisson_tails(asked.expected)) {
             let whose = model.whose(at);
             let level = &mut model.levels[at];
             level.age(now, &mut mind, whose);
-            let moment =
-                Moment { now, lead, users, above: (at - needed) as u32, needed: needed as u32, whose };
+            let (above, needed, lead, own) = ((at - needed) as u32, needed as u32, asked.lead, asked.own);
+            let moment = Moment { now, lead, users, above, needed, whose, own };
             let (chances, next) = level.chances(&moment, &mind);
             again = again.min(next);
             out.push(chances);
@@ -238,7 +242,7 @@ impl Forecast {
         &self,
         now: Time,
         id: ServiceId,
-        lead: Span,
+        asked: &Asked,
         wanted: impl Fn(&LevelChances) -> bool,
     ) -> Option<Time> {
         let model = self.services.get(id.0 as usize)?.as_ref()?;
@@ -249,7 +253,8 @@ impl Forecast {
             let whose = model.whose(at);
             let (above, needed) = ((at - needed) as u32, needed as u32);
             let on = |age: Span| {
-                let moment = Moment { now: level.idle_since + age, lead, users: 0.0, above, needed, whose };
+                let (now, lead, own) = (level.idle_since + age, asked.lead, asked.own);
+                let moment = Moment { now, lead, users: 0.0, above, needed, whose, own };
                 wanted(&level.look(&moment, pool, &self.mixture).0)
             };
             if level.idle_since == Time::default() || !on(now.since(level.idle_since)) {
@@ -269,9 +274,13 @@ mod tests {
 
     const MINUTE: Span = Span::from_secs(60);
 
+    fn asked(lead_s: u64, expected: f64) -> Asked {
+        Asked { lead: Span::from_secs(lead_s), expected, own: true }
+    }
+
     fn chance_now(forecast: &mut Forecast, now: Time) -> f64 {
         let mut out = Vec::new();
-        forecast.chances(now, ServiceId(0), Span::ZERO, 0.0, &mut out);
+        forecast.chances(now, ServiceId(0), &asked(0, 0.0), &mut out);
         out[0].bins(false).next().unwrap().chance
     }
 
@@ -285,7 +294,7 @@ mod tests {
             let now = Time((start + 60 * (minute + 1)) * 1_000_000);
             forecast.period(now, ServiceId(0), MINUTE, needed);
             // What is asked is learned from.
-            forecast.chances(now, ServiceId(0), Span::ZERO, 0.0, &mut Vec::new());
+            forecast.chances(now, ServiceId(0), &asked(0, 0.0), &mut Vec::new());
         }
         // Minute 195 was the last use; 210 is the next.
         for minute in 200..210u64 {
@@ -304,8 +313,8 @@ mod tests {
         forecast.needed(Time(1_000_000), ServiceId(0), 1, 1);
         forecast.needed(Time(2_000_000), ServiceId(0), 0, 0);
         let (mut without, mut with) = (Vec::new(), Vec::new());
-        forecast.chances(Time(3_000_000), ServiceId(0), Span::from_secs(1), 0.0, &mut without);
-        forecast.chances(Time(3_000_000), ServiceId(0), Span::from_secs(1), 2.0, &mut with);
+        forecast.chances(Time(3_000_000), ServiceId(0), &asked(1, 0.0), &mut without);
+        forecast.chances(Time(3_000_000), ServiceId(0), &asked(1, 2.0), &mut with);
         let first = |c: &[LevelChances]| c[0].bins(false).next().unwrap().chance;
         assert!(first(&with) > first(&without));
     }
@@ -316,7 +325,7 @@ mod tests {
         forecast.service(ServiceId(0), AgeGrid::fine(MINUTE));
         forecast.needed(Time(1_000_000), ServiceId(0), 3, 0);
         let mut out = Vec::new();
-        forecast.chances(Time(2_000_000), ServiceId(0), Span::ZERO, 0.0, &mut out);
+        forecast.chances(Time(2_000_000), ServiceId(0), &asked(0, 0.0), &mut out);
         assert_eq!(out.len(), 3);
         assert!(out.iter().all(|c| c.bins(false).next().is_some()));
     }
