@@ -1,7 +1,8 @@
-//! What predictions and forecasts score on public sets, against the bar: the best that was measured elsewhere. Sets and
+//! What predictions, forecasts and the plan score on public sets, against the bar: the best that was measured elsewhere. Sets and
 //! the program that cuts them into steps live beside the checkout, not in it.
 
 mod load;
+mod plan;
 
 use crate::cargo::{Count, cargo};
 use crate::run::{self, root};
@@ -103,6 +104,7 @@ pub(crate) fn run() -> Count {
     for load in load::LOADS {
         count.add(side.load(load));
     }
+    count.add(plan::run(side.forerun, &side.data, side.work));
     let _ = std::fs::remove_dir_all(&work);
     count
 }
