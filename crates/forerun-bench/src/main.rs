@@ -4,9 +4,12 @@
 mod core;
 mod forecast;
 mod predict;
+mod processor;
 mod replay;
 mod router;
+mod sets;
 mod specialise;
+mod users;
 mod wake;
 mod wake_docker;
 
@@ -44,7 +47,7 @@ impl Figure {
 type Run = fn() -> Vec<Figure>;
 
 /// Every benchmark by its name.
-const BENCHES: [(&str, Run); 7] = [
+const BENCHES: [(&str, Run); 8] = [
     ("core", core::run),
     ("forecast", forecast::run),
     ("predict", predict::run),
@@ -52,6 +55,7 @@ const BENCHES: [(&str, Run); 7] = [
     ("wake", wake::run),
     ("router", router::run),
     ("specialise", specialise::run),
+    ("users", users::run),
 ];
 
 fn main() {

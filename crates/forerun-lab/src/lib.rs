@@ -35,7 +35,7 @@ pub use options::{Capacity, Options, PolicyName, World};
 pub use pareto::{Tried, dominated};
 pub use predict::{
     FOLDS, FoldScores, PredictError, PredictOut, PredictScores, PredictSplit, WhenScores, mark_scored,
-    predict_folds, predict_steps, predict_windows,
+    predict_folds, predict_quick, predict_steps, predict_windows,
 };
 pub use replay::{Outcome, decide_minutes, decide_requests, replay_minutes, replay_requests, score_requests};
 pub use requests::Requests;

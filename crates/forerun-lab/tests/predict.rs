@@ -2,8 +2,8 @@
 //! are not part of the repository: they are looked for in the folder that `FORERUN_SHARED` names, else in `../shared`
 //! beside the checkout.
 
-use forerun_lab::{PredictOut, PredictScores, predict_steps};
-use forerun_trace::{Input, ReadOptions, read_events};
+use forerun_lab::{PredictOut, PredictScores, predict_quick, predict_steps};
+use forerun_trace::{Input, ReadOptions, Steps, read_events};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,44 +46,75 @@ fn field(json: &str, name: &str) -> f64 {
     rest.split([',', '}']).next().and_then(|n| n.parse().ok()).expect("it is a number")
 }
 
-/// Predicts a set, has it scored, and compares: our own scores are the scorer's.
-fn check(set: &str) -> Option<PredictScores> {
-    let (script, data) = referee()?;
-    let folder = std::env::temp_dir().join(format!("forerun-predict-{}-{set}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let file = |name: &str| folder.join(name);
-    let text = |path: &Path| path.to_str().expect("a plain path").to_owned();
-    run(&script, &data, "export", set, ["--out", &text(&file("events.tsv"))]);
-    let steps =
-        read_events(&Input::Path(file("events.tsv")), &ReadOptions::default(), &mut |_| {}).expect("reads");
+/// A set as the scorer cuts it, in a folder of its own.
+struct Set {
+    name: &'static str,
+    script: PathBuf,
+    data: PathBuf,
+    folder: PathBuf,
+}
+
+impl Set {
+    fn open(name: &'static str, what: &str) -> Option<Set> {
+        let (script, data) = referee()?;
+        let folder =
+            std::env::temp_dir().join(format!("forerun-predict-{}-{name}-{what}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Some(Set { name, script, data, folder })
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("a plain path").to_owned()
+    }
+
+    fn steps(&self) -> Steps {
+        run(&self.script, &self.data, "export", self.name, ["--out", &self.file("events.tsv")]);
+        let input = Input::Path(self.file("events.tsv").into());
+        read_events(&input, &ReadOptions::default(), &mut |_| {}).expect("reads")
+    }
+
+    /// Has rows scored, and compares: our own scores are the scorer's.
+    fn compare(&self, what: &str, rows: &[u8], ours: &[(&str, f64)]) {
+        std::fs::write(self.folder.join("rows.csv"), rows).expect("writes");
+        let theirs = run(&self.script, &self.data, what, self.name, ["--pred", &self.file("rows.csv")]);
+        for (name, ours) in ours {
+            assert!(
+                (field(&theirs, name) - ours).abs() < 2e-4,
+                "{}: {name} is {ours}, and by the scorer {theirs}",
+                self.name
+            );
+        }
+    }
+
+    fn compare_scores(&self, rows: &[u8], s: &PredictScores) {
+        let ours = [
+            ("acc1", s.acc1),
+            ("acc5", s.acc5),
+            ("mrr10", s.mrr10),
+            ("bits", s.bits),
+            ("ece", s.ece),
+            ("new_share", s.new_share),
+        ];
+        self.compare("score", rows, &ours);
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Predicts a set, has it scored, and compares.
+fn check(name: &'static str) -> Option<PredictScores> {
+    let set = Set::open(name, "full")?;
     let (mut rows, mut when) = (Vec::new(), Vec::new());
     let mut out = PredictOut { rows: Some(&mut rows), when: Some(&mut when) };
-    let scores = predict_steps(&steps, MEMORY, &mut out, &mut |_| {}).expect("predicts");
-    std::fs::write(file("p.csv"), rows).expect("writes");
-    std::fs::write(file("w.csv"), when).expect("writes");
-    let theirs = run(&script, &data, "score", set, ["--pred", &text(&file("p.csv"))]);
-    for (name, ours) in [
-        ("acc1", scores.acc1),
-        ("acc5", scores.acc5),
-        ("mrr10", scores.mrr10),
-        ("bits", scores.bits),
-        ("ece", scores.ece),
-        ("new_share", scores.new_share),
-    ] {
-        assert!(
-            (field(&theirs, name) - ours).abs() < 2e-4,
-            "{set}: {name} is {ours}, and by the scorer {theirs}"
-        );
-    }
-    let theirs = run(&script, &data, "when", set, ["--pred", &text(&file("w.csv"))]);
+    let scores = predict_steps(&set.steps(), MEMORY, &mut out, &mut |_| {}).expect("predicts");
+    set.compare_scores(&rows, &scores);
     let ours = scores.when.expect("there is a clock");
-    for (name, ours) in [("crps_log", ours.crps_log), ("mean_abs_log_error", ours.mean_abs_log_error)] {
-        assert!(
-            (field(&theirs, name) - ours).abs() < 2e-4,
-            "{set}: {name} is {ours}, and by the scorer {theirs}"
-        );
-    }
-    std::fs::remove_dir_all(&folder).expect("removes its folder");
+    let ours = [("crps_log", ours.crps_log), ("mean_abs_log_error", ours.mean_abs_log_error)];
+    set.compare("when", &when, &ours);
     Some(scores)
 }
 
@@ -95,4 +126,13 @@ fn our_scores_are_the_outside_scorers() {
         assert!(scores.acc1 > acc1 && scores.bits < bits, "{set}: {scores:?}");
         assert!(scores.ece < 0.03, "{set}: {}", scores.ece);
     }
+}
+
+#[test]
+fn the_quick_models_scores_are_the_outside_scorers() {
+    let Some(set) = Set::open("helpdesk@clock", "quick") else { return };
+    let mut rows = Vec::new();
+    let scores = predict_quick(&set.steps(), MEMORY, Some(&mut rows), &mut |_| {}).expect("predicts");
+    set.compare_scores(&rows, &scores);
+    assert!(scores.acc1 > 0.769 && scores.bits < 1.0, "{scores:?}");
 }

@@ -231,6 +231,12 @@ fn predictions_are_written_and_scored() {
     assert_eq!(when.lines().next().unwrap().split(',').count(), 21);
     assert!(std::fs::read_to_string(at("p.html")).unwrap().contains("<svg"));
 
+    let quick = ["predict", "events.tsv", "--quick", "--out", "q.csv", "--json"];
+    check(&folder.0, &quick, 0, "\"acc1\": 1.0", "");
+    let rows = std::fs::read_to_string(at("q.csv")).unwrap();
+    let first = rows.lines().next().unwrap();
+    assert!(rows.lines().count() == 30 && first.starts_with("ann,90,login,0."), "{first}");
+
     std::fs::write(at("s.tsv"), "1\ta b c d\n2\ta b c d\n".repeat(20)).unwrap();
     check(
         &folder.0,
@@ -244,7 +250,8 @@ fn predictions_are_written_and_scored() {
     std::fs::write(at("no-users.csv"), "at,service\n1,a\n2,b\n").unwrap();
     std::fs::write(at("no-times.tsv"), "ann\t0\tx\t\tfit\nann\t1\tx\t\tscore\n").unwrap();
     for (args, code, err) in [
-        (&["predict", "no-users.csv"][..], 1, "forerun: no request in no-users.csv: no request names a user"),
+        (&["predict", "events.tsv", "--quick", "--when", "w.csv"][..], 2, "forerun: "),
+        (&["predict", "no-users.csv"], 1, "forerun: no request in no-users.csv: no request names a user"),
         (&["predict", "gone.tsv"], 1, "forerun: cannot open gone.tsv"),
         (&["predict", "no-times.tsv", "--when", "w.csv"], 2, "forerun: --when: the steps have no times"),
         (&["predict", "no-times.tsv", "--split", "soon"], 2, "forerun: --split: this trace has no times"),

@@ -1,12 +1,14 @@
 //! Next activity on a recorded stream: the predictor of the decision core goes through it once, says before each step
 //! what it will be, and learns it after.
 
+mod quick;
 mod rows;
 mod scores;
 mod window;
 
 use forerun_core::profile::next::{Predictor, QUANTILES, When};
 use forerun_trace::{Step, Steps};
+pub use quick::predict_quick;
 pub use scores::{PredictScores, WhenScores};
 use scores::{Tally, WhenTally};
 use std::collections::HashMap;
@@ -113,7 +115,7 @@ pub fn predict_steps(
             progress(n as u64);
         }
     }
-    let mut scores = run.tally.scores(&run.predictor);
+    let mut scores = run.tally.scores(run.predictor.bytes(), run.predictor.users());
     scores.when = with_when.then(|| run.when_tally.scores());
     Ok(scores)
 }

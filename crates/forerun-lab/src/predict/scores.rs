@@ -111,9 +111,10 @@ impl Tally {
         bin.2 += u64::from(hit);
     }
 
-    pub(super) fn scores(&self, predictor: &Predictor) -> PredictScores {
+    /// `bytes`: what the model takes, and `users` that it knows.
+    pub(super) fn scores(&self, bytes: usize, users: usize) -> PredictScores {
         let n = self.scored.max(1) as f64;
-        let bytes = predictor.bytes() as u64;
+        let bytes = bytes as u64;
         let names = self.weights.iter().enumerate();
         let mut experts: Vec<(String, f64)> =
             names.map(|(expert, sum)| (Predictor::expert_name(expert), sum / n)).collect();
@@ -129,7 +130,7 @@ impl Tally {
             new_share: self.new as f64 / n,
             when: None,
             bytes,
-            bytes_per_user: bytes / predictor.users().max(1) as u64,
+            bytes_per_user: bytes / users.max(1) as u64,
             experts,
             calibration: self.bins.iter().map(|b| bin_of(*b)).collect(),
         }

@@ -8,7 +8,7 @@ use crate::replay::{bytes, notes};
 use clap::Args;
 use forerun_lab::{
     FoldScores, PredictError, PredictOut, PredictScores, PredictSplit, mark_scored, predict_folds,
-    predict_steps, predict_windows,
+    predict_quick, predict_steps, predict_windows,
 };
 use forerun_trace::{
     ColumnMap, Format, Input, ItemIs, ReadOptions, StepFormat, Steps, TraceError, guess_steps,
@@ -55,6 +55,9 @@ pub(crate) struct PredictArgs {
     /// Write the predictions, a row per scored step
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// The quick model: a microsecond a step, and less often right
+    #[arg(long, conflicts_with_all = ["window", "when", "html"])]
+    quick: bool,
     /// Write how long it is until each scored step: quantiles of ln(1 + seconds)
     #[arg(long, value_name = "FILE", conflicts_with = "window")]
     when: Option<PathBuf>,
@@ -106,8 +109,14 @@ pub(crate) fn run(args: &PredictArgs, out: &mut dyn Write) -> Result<(), Failure
     let (mut rows, mut when) = (create(args.out.as_deref())?, create(args.when.as_deref())?);
     let mut progress = Progress::new("predicting", Some(steps.steps.len() as u64));
     let began = Instant::now();
-    let mut to = PredictOut { rows: rows.as_mut().map(as_write), when: when.as_mut().map(as_write) };
-    let scores = predict_steps(&steps, memory, &mut to, &mut |done| progress.at(done)).map_err(failed)?;
+    let mut tell = |done| progress.at(done);
+    let scores = if args.quick {
+        predict_quick(&steps, memory, rows.as_mut().map(as_write), &mut tell)
+    } else {
+        let mut to = PredictOut { rows: rows.as_mut().map(as_write), when: when.as_mut().map(as_write) };
+        predict_steps(&steps, memory, &mut to, &mut tell)
+    };
+    let scores = scores.map_err(failed)?;
     let speed = speed(steps.steps.len() as u64, began);
     drop(progress);
     finish(rows, args.out.as_deref())?;

@@ -1,29 +1,33 @@
 //! A quick predictor of the next item, for where a million events a second are worth more than the last percent: few
 //! contexts, eight followers each, no second stage.
 //!
-//! The user's own last 1, 2, 3 and 5 items, everyone's last 1, 2 and 3, the longest first: each context has a word in
-//! what longer ones left, by how often one of its followers came when none of a longer one's did (prediction by partial
-//! matching with learned escapes: C. Bloom, *Solving the problems of context modeling*, 1998). What is left at last goes
-//! to what is popular.
+//! The user's own last 1, 2, 3 and 5 items, everyone's too, the longest first: each context has a share of what longer
+//! ones left, and the rest goes on to shorter ones, at last to what is popular and to all others. How large the share is
+//! depends on how much the context has seen and how sure it is, and is learned by how much of what came was owed to it
+//! (interpolation by expectation and maximisation: F. Jelinek & R. L. Mercer, *Interpolated estimation of Markov source
+//! parameters from sparse data*, 1980; here online). A user's shorter contexts do not count what a longer one knew
+//! already (update exclusion: A. Moffat, *Implementing the PPM data compression scheme*, IEEE Trans. Comm. 38, 1990).
+
+mod cell;
 
 use super::store::join;
 use crate::profile::table::{Table, Worth, spread};
+use cell::{Cell, FOLLOWERS};
 
-/// Followers of a context.
-const FOLLOWERS: usize = 8;
 /// Contexts: how many items, and whether they are the user's own; the longest first.
-const CONTEXTS: [(usize, bool); 7] =
-    [(5, true), (3, true), (3, false), (2, true), (2, false), (1, true), (1, false)];
+const CONTEXTS: [(usize, bool); 8] =
+    [(5, true), (5, false), (3, true), (3, false), (2, true), (2, false), (1, true), (1, false)];
 const STEPS: usize = 5;
 /// Slots in which a key may stand.
 const WINDOW: usize = 2;
-/// A count that reaches this halves its context's counts.
-const COUNT_MAX: u8 = 250;
 /// Buckets of confidence of each context: by counts seen, and whether one follower has nearly all.
 const SEEN: usize = 6;
 const BUCKETS: usize = SEEN * 3;
-/// Moments over which a confidence averages at most.
-const MEMORY: f32 = 250.0;
+/// Moments over which a share averages at most, and its bounds.
+const MEMORY: f32 = 100.0;
+const SHARES: (f32, f32) = (0.005, 0.995);
+/// What any other item is taken to have of what nobody else wants.
+const OTHER: f32 = 1e-3;
 /// Classes of candidates: which of the user's last items it is, or none of them. How much more or less often than said
 /// each class comes is learned, in steps of its logarithm ("not that again, it was just asked for").
 const CLASSES: usize = STEPS + 1;
@@ -33,18 +37,6 @@ const USERS_SHARE: f64 = 0.25;
 /// Items that are held as popular.
 const POPULAR: usize = 8;
 const CANDIDATES: usize = CONTEXTS.len() * FOLLOWERS + POPULAR;
-
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Cell {
-    /// 0 is free.
-    key: u64,
-    /// The most frequent first.
-    items: [u32; FOLLOWERS],
-    /// 0: no follower.
-    counts: [u8; FOLLOWERS],
-    /// Whose own context it is ([`owner`]); 0 is everyone's.
-    owner: u32,
-}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Recent {
@@ -66,7 +58,9 @@ pub struct Quick {
     cells: Vec<Cell>,
     users: Table<Recent>,
     popular: [(u32, u32); POPULAR],
-    confidence: [[(f32, f32); BUCKETS]; CONTEXTS.len()],
+    /// By context and bucket: the share, and moments that it was learned from.
+    shares: [[(f32, f32); BUCKETS]; CONTEXTS.len()],
+    popular_share: (f32, f32),
     /// By class: by what its chances are multiplied.
     ratio: [f32; CLASSES],
     steps: u64,
@@ -78,6 +72,9 @@ pub struct Quick {
     chances: [f32; CANDIDATES],
     class_of: [u8; CANDIDATES],
     count: usize,
+    rest: f32,
+    /// By hash of the item: its number among the candidates.
+    place: [u8; 256],
 }
 
 impl Quick {
@@ -91,7 +88,8 @@ impl Quick {
             cells: vec![Cell::default(); cells],
             users: Table::new(users),
             popular: [(0, 0); POPULAR],
-            confidence: [[(0.5, 1.0); BUCKETS]; CONTEXTS.len()],
+            shares: [[(0.5, 1.0); BUCKETS]; CONTEXTS.len()],
+            popular_share: (0.5, 1.0),
             ratio: [1.0; CLASSES],
             steps: 0,
             user: 0,
@@ -101,6 +99,8 @@ impl Quick {
             chances: [0.0; CANDIDATES],
             class_of: [0; CANDIDATES],
             count: 0,
+            rest: 1.0,
+            place: [u8::MAX; 256],
         }
     }
 
@@ -108,6 +108,7 @@ impl Quick {
     pub fn ask(&mut self, user: u64) {
         self.user = user;
         self.count = 0;
+        self.place.fill(u8::MAX);
         let nobody = Recent::default();
         let recent = *self.users.get(user).unwrap_or(&nobody);
         self.keys = keys(user, &recent);
@@ -123,55 +124,97 @@ impl Quick {
                 continue;
             }
             let cell = self.cells[at];
-            let total: u32 = cell.counts.iter().map(|c| u32::from(*c)).sum();
+            let total = cell.total();
             let bucket = bucket(total, cell.counts[0]);
             self.found[k] = Some((at, bucket));
-            let sure = self.confidence[k][bucket].0;
-            let each = left * sure / total as f32;
+            let share = self.shares[k][bucket].0;
+            let each = left * share / total as f32;
             for (item, count) in cell.items.into_iter().zip(cell.counts).take_while(|(_, c)| *c > 0) {
                 self.add(item, each * f32::from(count));
             }
-            left *= 1.0 - sure;
+            left *= 1.0 - share;
         }
-        let total: u64 = self.popular.iter().map(|(_, n)| u64::from(*n)).sum();
-        let each = left / total.max(1) as f32;
+        let each = left * self.popular_share.0 / self.popular_total();
         for (item, count) in self.popular.into_iter().take_while(|(_, n)| *n > 0) {
             self.add(item, each * count as f32);
         }
-        self.correct(&recent);
+        self.correct(&recent, left * (1.0 - self.popular_share.0));
     }
 
-    /// Sets right how likely what the user has just turned to is, and what not.
-    fn correct(&mut self, recent: &Recent) {
+    fn popular_total(&self) -> f32 {
+        self.popular.iter().map(|(_, n)| u64::from(*n)).sum::<u64>().max(1) as f32
+    }
+
+    /// Sets right how likely what the user has just turned to is, and what not. `rest`: what all others have.
+    fn correct(&mut self, recent: &Recent, rest: f32) {
         let held = &recent.items[..STEPS.min(recent.seen as usize)];
-        let mut sum = 0.0;
+        let mut sum = rest;
         for i in 0..self.count {
             let class = held.iter().position(|item| *item == self.items[i]).unwrap_or(STEPS);
             self.class_of[i] = class as u8;
             self.chances[i] *= self.ratio[class];
             sum += self.chances[i];
         }
-        let scale = 1.0 / sum.max(1.0);
+        let scale = if self.count == 0 { 0.0 } else { 1.0 / sum };
         self.chances[..self.count].iter_mut().for_each(|p| *p *= scale);
+        self.rest = if self.count == 0 { 1.0 } else { rest * scale };
+    }
+
+    /// How much of what came is owed to each context, and how much to shorter ones.
+    fn learn_shares(&mut self, item: u32) {
+        let count = self.popular.iter().find(|(i, _)| *i == item).map_or(0, |(_, n)| *n);
+        let popular = self.popular_share.0 * count as f32 / self.popular_total();
+        let mut lower = popular + (1.0 - self.popular_share.0) * OTHER;
+        let popular_owed = popular / lower;
+        let mut owed = [0.0f32; CONTEXTS.len()];
+        for k in (0..CONTEXTS.len()).rev() {
+            let Some((at, bucket)) = self.found[k] else { continue };
+            let cell = &self.cells[at];
+            let share = self.shares[k][bucket].0;
+            let own = share * f32::from(cell.held(item)) / cell.total() as f32;
+            let both = own + (1.0 - share) * lower;
+            owed[k] = own / both;
+            lower = both;
+        }
+        let mut left = 1.0;
+        for (k, owed) in owed.into_iter().enumerate() {
+            if let Some((_, bucket)) = self.found[k] {
+                teach(&mut self.shares[k][bucket], owed, left);
+                left *= 1.0 - owed;
+            }
+        }
+        teach(&mut self.popular_share, popular_owed, left);
     }
 
     /// What was said of each class, and what came.
     fn learn_classes(&mut self, item: u32) {
-        for i in 0..self.count {
+        let mut off = [0.0f32; CLASSES];
+        for (i, class) in self.class_of[..self.count].iter().enumerate() {
             let came = if self.items[i] == item { 1.0 } else { 0.0 };
-            let ratio = &mut self.ratio[usize::from(self.class_of[i])];
-            *ratio = (*ratio * (1.0 + CLASS_RATE * (came - self.chances[i]))).clamp(0.01, 100.0);
+            off[usize::from(*class) % CLASSES] += came - self.chances[i];
+        }
+        for (ratio, off) in self.ratio.iter_mut().zip(off) {
+            *ratio = (*ratio * (1.0 + CLASS_RATE * off)).clamp(0.01, 100.0);
         }
     }
 
+    /// Adds to an item's chance; where it stands is found by its hash.
     #[inline]
     fn add(&mut self, item: u32, chance: f32) {
-        match self.items[..self.count].iter().position(|i| *i == item) {
-            Some(at) => self.chances[at] += chance,
-            None => {
+        let mut at = (item.wrapping_mul(0x9e37_79b1) >> 24) as u8;
+        loop {
+            let held = usize::from(self.place[usize::from(at)]);
+            if held >= self.count {
+                self.place[usize::from(at)] = self.count as u8;
                 (self.items[self.count], self.chances[self.count]) = (item, chance);
                 self.count += 1;
+                return;
             }
+            if self.items[held] == item {
+                self.chances[held] += chance;
+                return;
+            }
+            at = at.wrapping_add(1);
         }
     }
 
@@ -188,31 +231,44 @@ impl Quick {
         }
     }
 
+    /// The chance of one item, if it is one of those that were thought of.
+    #[must_use]
+    pub fn chance_of(&self, item: u32) -> Option<f32> {
+        self.items[..self.count].iter().position(|i| *i == item).map(|at| self.chances[at])
+    }
+
+    /// Items that were thought of.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The chance of all others together, seen before or not; with the chances of those that were thought of it is 1.
+    #[must_use]
+    pub fn rest(&self) -> f32 {
+        self.rest
+    }
+
     /// Learns that a user turned to an item; asks first, if something else was asked last.
     pub fn learn(&mut self, user: u64, item: u32) {
         if self.user != user || self.count == 0 {
             self.ask(user);
         }
-        for (k, found) in self.found.into_iter().enumerate() {
-            let Some((at, bucket)) = found else { continue };
-            let cell = &self.cells[at];
-            let right = (0..FOLLOWERS).any(|i| cell.counts[i] > 0 && cell.items[i] == item);
-            let (p, n) = &mut self.confidence[k][bucket];
-            *n = (*n + 1.0).min(MEMORY);
-            *p += (if right { 1.0 } else { 0.0 } - *p) / (*n + 1.0);
-            if right {
-                break;
-            }
-        }
+        self.learn_shares(item);
         self.learn_classes(item);
         let contexts = self.keys.into_iter().zip(self.found).zip(CONTEXTS);
+        let mut known = false;
         for ((key, found), (_, own)) in contexts.filter(|((key, _), _)| *key != 0) {
+            if own && known {
+                continue;
+            }
             let at = found.map_or_else(|| self.room(key), |(at, _)| at);
             // Two contexts of a moment may stand in one window: the second may have taken the first's place.
             if self.cells[at].key != key {
                 let owner = if own { owner(user) } else { 0 };
                 self.cells[at] = Cell { key, owner, ..Cell::default() };
             }
+            known |= own && self.cells[at].held(item) > 0;
             self.cells[at].count(item);
         }
         self.steps += 1;
@@ -229,8 +285,7 @@ impl Quick {
     fn room(&self, key: u64) -> usize {
         let home = key as usize & (self.cells.len() - WINDOW);
         let (a, b) = (&self.cells[home], &self.cells[home + 1]);
-        let worth = |c: &Cell| c.counts.iter().map(|n| u32::from(*n)).sum::<u32>();
-        home + usize::from(a.key != 0 && (b.key == 0 || worth(b) < worth(a)))
+        home + usize::from(a.key != 0 && (b.key == 0 || b.total() < a.total()))
     }
 
     /// The most popular items (space saving: Metwally, Agrawal & El Abbadi 2005).
@@ -241,6 +296,12 @@ impl Quick {
         if at > 0 && self.popular[at - 1].1 < self.popular[at].1 {
             self.popular.swap(at - 1, at);
         }
+    }
+
+    /// Users known now.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.users.len()
     }
 
     /// Bytes of memory that contexts and users take.
@@ -258,28 +319,10 @@ impl Quick {
     }
 }
 
-impl Cell {
-    fn count(&mut self, item: u32) {
-        let at = (0..FOLLOWERS).find(|i| self.counts[*i] == 0 || self.items[*i] == item);
-        let mut at = at.unwrap_or_else(|| {
-            // The rarest makes way once its count is used up.
-            self.counts[FOLLOWERS - 1] /= 2;
-            FOLLOWERS - 1
-        });
-        if self.counts[at] > 0 && self.items[at] != item {
-            return;
-        }
-        self.items[at] = item;
-        self.counts[at] += 1;
-        if self.counts[at] >= COUNT_MAX {
-            self.counts.iter_mut().for_each(|n| *n /= 2);
-        }
-        while at > 0 && self.counts[at - 1] < self.counts[at] {
-            self.counts.swap(at - 1, at);
-            self.items.swap(at - 1, at);
-            at -= 1;
-        }
-    }
+/// Moves a share towards what was owed; `left` of the moment came so far.
+fn teach((share, n): &mut (f32, f32), owed: f32, left: f32) {
+    *n = (*n + left).min(MEMORY);
+    *share = (*share + left * (owed - *share) / (*n + 1.0)).clamp(SHARES.0, SHARES.1);
 }
 
 /// A user's mark; one in four thousand million shares it, and is forgotten too.
@@ -314,64 +357,4 @@ fn bucket(total: u32, most: u8) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn top(model: &mut Quick, user: u64) -> Vec<(u32, f32)> {
-        let mut out = Vec::new();
-        model.ask(user);
-        model.top(5, &mut out);
-        out
-    }
-
-    #[test]
-    fn a_habit_is_learned_in_a_few_rounds() {
-        let mut model = Quick::new(1 << 20);
-        for item in [3, 1, 2].repeat(12) {
-            model.learn(7, item);
-        }
-        let said = top(&mut model, 7);
-        assert!(said[0].0 == 3 && said[0].1 > 0.7, "{said:?}");
-    }
-
-    #[test]
-    fn not_that_again_is_learned() {
-        let mut model = Quick::new(1 << 20);
-        // Everyone takes each of three items once, in an order of their own.
-        for user in 1..400u64 {
-            let draw = spread(user);
-            let first = draw % 3;
-            let second = (first + 1 + (draw >> 8) % 2) % 3;
-            [first, second, 3 - first - second].into_iter().for_each(|item| model.learn(user, item as u32));
-        }
-        [0, 1].into_iter().for_each(|item| model.learn(1_000, item));
-        let said = top(&mut model, 1_000);
-        assert!(said[0].0 == 2 && said[0].1 > 0.9, "{said:?}");
-        let ratio = model.ratio;
-        assert!(ratio[0] < 1.0 && ratio[1] < 1.0 && ratio[STEPS] > 1.0, "{ratio:?}");
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-
-        #[test]
-        fn chances_are_chances_within_memory_and_a_user_is_forgotten(
-            steps in proptest::collection::vec((1u64..6, 0u32..2_000), 1..600),
-        ) {
-            const BYTES: usize = 1 << 18;
-            let mut model = Quick::new(BYTES);
-            for (user, item) in &steps {
-                let said = top(&mut model, *user);
-                prop_assert!(said.iter().all(|(_, p)| (0.0..=1.0).contains(p)), "{said:?}");
-                prop_assert!(said.iter().map(|(_, p)| p).sum::<f32>() <= 1.0 + 1e-4, "{said:?}");
-                prop_assert!(said.windows(2).all(|w| w[0].1 >= w[1].1), "{said:?}");
-                model.learn(*user, *item);
-            }
-            prop_assert!(model.bytes() <= BYTES, "{}", model.bytes());
-            model.forget(1);
-            prop_assert_eq!(top(&mut model, 1), top(&mut model, 77));
-            prop_assert!(model.cells.iter().all(|c| c.owner != owner(1)));
-        }
-    }
-}
+mod tests;
