@@ -1,30 +1,42 @@
 //! `forerun replay`: what policies would have done on a recorded trace.
 
 mod journal;
+mod page;
 mod print;
 pub(crate) mod progress;
+mod rows;
+mod sizes;
+mod sweep;
+mod times;
+mod whatif;
+
+pub(crate) use sizes::bytes;
 
 use crate::config::Config;
 use crate::failure::Failure;
 use clap::Args;
 use forerun_lab::{Capacity, Decision, LabError, Options, Outcome, PolicyName, World, write_decisions};
 use forerun_trace::{
-    ColumnMap, Format, Input, MinuteTrace, ReadOptions, ReadReport, Recorded, Trace, TraceError,
-    parse_duration, parse_instant,
+    ColumnMap, Format, Input, ReadOptions, ReadReport, Recorded, TraceError, parse_duration,
 };
-use forerun_types::{Span, Time};
+use forerun_types::Time;
 use progress::Progress;
+use rows::{Row, Table};
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Instant;
+use sweep::Sweep;
+use times::Times;
+use whatif::Journal;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     /// Files of one format, or a folder of whole minutes; `-` is standard input, .gz and .zst are read as they are
     #[arg(required_unless_present = "journal", value_name = "TRACE")]
     traces: Vec<String>,
-    /// Instead of a trace, a journal of `forerun up`: a segment or its folder; its actions must come out the same
+    /// Instead of a trace, a journal of `forerun up`: a segment or its folder. Its actions must come out the same; with
+    /// --policy, or a flag that is about another world, its traffic is decided anew
     #[arg(long, value_name = "FILE", conflicts_with = "traces")]
     journal: Option<PathBuf>,
     /// forerun, csv, access-log, azure2021, azure2019 or minutes [default: guessed from the first lines]
@@ -42,18 +54,20 @@ pub(crate) struct ReplayArgs {
     /// Fail at the first line that cannot be read, instead of skipping it
     #[arg(long)]
     strict: bool,
-    /// forerun, forerun-no-users, forerun-no-load, none, keep-alive=DURATION, hazard; several, separated by commas, side by side
-    #[arg(long, value_name = "P[,P...]", value_delimiter = ',', default_value = "forerun")]
+    /// forerun, forerun-no-users, forerun-no-load, none, keep-alive=DURATION, hazard, always-on, lru, faascache, histogram,
+    /// knative, hpa, optimal-keep, optimal-prewarm, belady; settings as in knative=target:0.7,window:60s; several, separated by
+    /// commas, side by side [default: forerun; with --html also keep-alive=10m, knative and always-on]
+    #[arg(long, value_name = "P[,P...]")]
     policy: Vec<String>,
-    /// How long a start takes
-    #[arg(long, value_name = "DURATION", default_value = "10s")]
-    start: String,
+    /// How long a start takes [default: 10s; of a journal: as measured]
+    #[arg(long, value_name = "DURATION")]
+    start: Option<String>,
     /// Memory of one instance where the trace does not tell
     #[arg(long, value_name = "BYTES", default_value = "1GB")]
     memory: String,
-    /// Requests that an instance serves at a time; 0 is any number
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    per_instance: u32,
+    /// Requests that an instance serves at a time; 0 is any number [default: 1; of a journal: as described]
+    #[arg(long, value_name = "N")]
+    per_instance: Option<u32>,
     /// How long a request takes where the trace has no such column
     #[arg(long, value_name = "DURATION", default_value = "50ms")]
     duration: String,
@@ -63,9 +77,10 @@ pub(crate) struct ReplayArgs {
     /// Services' classes, min, max and schedules (read as UTC) from a configuration, for the forerun policies
     #[arg(short, long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// GB-seconds that one cold start is worth, where no class says otherwise
-    #[arg(long, value_name = "X", default_value_t = 80.55)]
-    cold_start_cost: f64,
+    /// GB-seconds that one cold start is worth, where no class of --config says otherwise [default: 80.55; of a journal:
+    /// as its services' classes say, if that is one price]
+    #[arg(long, value_name = "X")]
+    cold_start_cost: Option<f64>,
     /// Learn before, score after: a part of the trace below 1, or a TIME
     #[arg(long, value_name = "FRACTION|TIME")]
     split: Option<String>,
@@ -84,23 +99,38 @@ pub(crate) struct ReplayArgs {
     /// Write the first policy's decisions: time_s,service,instances_wanted
     #[arg(long, value_name = "FILE")]
     decisions: Option<PathBuf>,
-    /// Score every policy at each of several prices: cold-start-cost=20,40,80,160
+    /// Score every policy at each of several prices, capacities or times of starting, or several keep-alives:
+    /// cold-start-cost=20,40,80,160, capacity=8,16,32GB, start=1s,10s, keep-alive=1m,10m; may be given several times
     #[arg(long, value_name = "KEY=X,X,...")]
-    sweep: Option<String>,
+    sweep: Vec<String>,
+    /// Write a page with the table, cold starts against memory as a chart, and what each policy cost and saved
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
+
+/// What is said of policies where nobody says which.
+const ALONE: &str = "forerun";
+/// A page compares.
+const COMPARED: &str = "forerun,keep-alive=10m,knative,always-on";
 
 /// Reads, replays, prints. Scores go to `out`; notes and progress to standard error.
 ///
 /// # Errors
 /// Arguments that do not fit each other or the trace, files that cannot be read or written.
 pub(crate) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    if let Some(path) = &args.journal {
+    if let (Some(path), true) = (&args.journal, args.only_checks()) {
         return journal::run(path, args.json, out);
     }
-    let policies = policies(&args.policy)?;
-    let prices = prices(args)?;
+    let default = if args.html.is_some() { COMPARED } else { ALONE };
+    let mut policies = policies(&args.policy, default)?;
     let mut options = options(args)?;
-    let mut recorded = read(args)?;
+    let journal = args.journal.as_deref().map(|path| Journal::read(path, args, &mut options)).transpose()?;
+    let sweep = Sweep::parse(args, &options)?;
+    policies.extend(sweep.policies.iter().cloned());
+    let (mut recorded, journal) = match journal {
+        Some((recorded, journal)) => (recorded, Some(journal)),
+        None => (read(args)?, None),
+    };
     let times = Times::of(&recorded);
     if let Some(text) = &args.until {
         let until = times.parse("--until", text)?;
@@ -118,71 +148,93 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Failure>
     }
     let (requests, names) = size(&recorded);
     if requests == 0 {
-        return Err(Failure::Running("the trace has no request before --until".to_owned()));
+        let what = if journal.is_some() { "the journal has no request" } else { "the trace has no request" };
+        return Err(Failure::Running(format!("{what} before --until")));
     }
-    let rows = prices.len() as u64 * policies.len() as u64;
-    let mut progress = Progress::new("replaying", Some(requests * rows));
+    let runs = (sweep.points.len() * policies.len()) as u64;
+    let mut progress = Progress::new("replaying", Some(requests * runs));
     let began = Instant::now();
-    let mut scores = Vec::new();
-    for &price in &prices {
-        options.cold_start_gbs = price;
+    let mut rows = Vec::new();
+    for point in &sweep.points {
+        point.apply(&mut options, journal.is_some() && args.config.is_none());
         for (text, policy) in &policies {
-            let done = scores.len() as u64 * requests;
+            let done = rows.len() as u64 * requests;
             let outcome =
                 replay(*policy, text, &recorded, &options, &mut |n| progress.at(done + n.min(requests)))?;
-            if let (Some(path), true) = (&args.decisions, scores.is_empty()) {
+            if let (Some(path), true) = (&args.decisions, rows.is_empty()) {
                 save(path, &outcome.decisions, &names, times.zero)?;
             }
-            scores.push(outcome.scores);
+            rows.push(Row::new(outcome.scores, &point.told, policy.knows_the_future()));
         }
     }
     let seconds = began.elapsed().as_secs_f64().max(1e-9);
     drop(progress);
-    let speed = (requests * rows) as f64 / seconds;
     notes(report(&recorded));
+    let mut table = Table { rows, speed: (requests * runs) as f64 / seconds };
+    table.weigh();
+    if let Some(path) = &args.html {
+        let prices = args.config.as_deref().map(Config::load).transpose()?.map(|config| config.prices);
+        let page = page::page(&args.name(), &recorded, &times, &table, prices);
+        std::fs::write(path, page)
+            .map_err(|e| Failure::Running(format!("cannot write {}: {e}", path.display())))?;
+    }
     if args.json {
-        let document = print::document(args, &recorded, &times, &scores, speed);
+        let document = print::document(args, &recorded, &times, &table, journal.as_ref());
         let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::Running(e.to_string()))?;
         return Ok(writeln!(out, "{text}")?);
     }
-    Ok(out.write_all(print::people(&recorded, &times, &scores, speed, args.sweep.is_some()).as_bytes())?)
+    Ok(out.write_all(print::people(&recorded, &times, &table, journal.as_ref()).as_bytes())?)
+}
+
+impl ReplayArgs {
+    /// Nothing of the journal is to be decided anew: no flag says by whom, or in which world.
+    fn only_checks(&self) -> bool {
+        let texts = [&self.start, &self.capacity, &self.split, &self.until];
+        let files = [&self.html, &self.decisions, &self.config, &self.only];
+        self.policy.is_empty()
+            && self.sweep.is_empty()
+            && texts.iter().all(|t| t.is_none())
+            && files.iter().all(|f| f.is_none())
+            && self.cold_start_cost.is_none()
+            && self.per_instance.is_none()
+    }
+
+    /// What a page is about.
+    fn name(&self) -> String {
+        let journal = self.journal.iter().map(|path| path.display().to_string());
+        journal.chain(self.traces.iter().cloned()).collect::<Vec<_>>().join(", ")
+    }
 }
 
 fn bad(what: impl std::fmt::Display) -> Failure {
     Failure::Arguments(what.to_string())
 }
 
-fn policies(texts: &[String]) -> Result<Vec<(String, PolicyName)>, Failure> {
-    texts.iter().map(|text| Ok((text.clone(), PolicyName::parse(text).map_err(bad)?))).collect()
-}
-
-/// The prices of a cold start to score at: one, or those of a sweep.
-fn prices(args: &ReplayArgs) -> Result<Vec<f64>, Failure> {
-    let price = |option: &str, price: f64| {
-        let good = (0.0..=1e12).contains(&price);
-        if good { Ok(price) } else { Err(bad(format!("{option}: {price} is no price from 0 to 10^12"))) }
-    };
-    let Some(sweep) = &args.sweep else {
-        return Ok(vec![price("--cold-start-cost", args.cold_start_cost)?]);
-    };
-    let Some(("cold-start-cost", list)) = sweep.split_once('=') else {
-        return Err(bad(format!("--sweep: {sweep:?} is unknown: write cold-start-cost=20,40,80,160")));
-    };
-    let one = |text: &str| {
-        let number = text.trim().parse().map_err(|_| bad(format!("--sweep: {text:?} is no number")))?;
-        price("--sweep", number)
-    };
-    list.split(',').map(one).collect()
+/// What stands behind a comma and has no `=` before its `:` goes on with a policy's settings.
+fn policies(texts: &[String], default: &str) -> Result<Vec<(String, PolicyName)>, Failure> {
+    let all = if texts.is_empty() { default.to_owned() } else { texts.join(",") };
+    let mut names: Vec<String> = Vec::new();
+    for part in all.split(',') {
+        let setting = part.find(':').is_some_and(|at| !part[..at].contains('='));
+        match names.last_mut() {
+            Some(last) if setting => *last = format!("{last},{part}"),
+            _ => names.push(part.to_owned()),
+        }
+    }
+    names.into_iter().map(|name| Ok((name.clone(), PolicyName::parse(&name).map_err(bad)?))).collect()
 }
 
 fn options(args: &ReplayArgs) -> Result<Options, Failure> {
     let span = |option: &str, text: &str| parse_duration(text).map_err(|why| bad(format!("{option}: {why}")));
     let world = World {
-        start: span("--start", &args.start)?,
-        memory_bytes: bytes(&args.memory).ok_or_else(|| bad(not_bytes("--memory", &args.memory)))?,
-        per_instance: args.per_instance,
+        start: span("--start", args.start.as_deref().unwrap_or("10s"))?,
+        memory_bytes: bytes(&args.memory).ok_or_else(|| bad(sizes::not_bytes("--memory", &args.memory)))?,
+        per_instance: args.per_instance.unwrap_or(1),
         duration: span("--duration", &args.duration)?,
-        capacity: args.capacity.as_deref().map_or(Ok(Capacity::Unlimited), capacity)?,
+        capacity: match &args.capacity {
+            None => Capacity::Unlimited,
+            Some(text) => sizes::capacity("--capacity", text)?,
+        },
     };
     let only = match &args.only {
         None => None,
@@ -201,44 +253,6 @@ fn options(args: &ReplayArgs) -> Result<Options, Failure> {
         }
     };
     Ok(Options { world, only, services, seed: args.seed, ..Options::default() })
-}
-
-fn not_bytes(option: &str, text: &str) -> String {
-    format!("{option}: {text:?} is no size: write 512MB or 1.5GB (10^9 bytes)")
-}
-
-/// `512MB`, `1.5GB`, `2GiB`, or a number of bytes.
-pub(crate) fn bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let factor = match text[end..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "kb" => 1e3,
-        "mb" => 1e6,
-        "gb" => 1e9,
-        "tb" => 1e12,
-        "kib" => 1024.0,
-        "mib" => 1_048_576.0,
-        "gib" => 1_073_741_824.0,
-        "tib" => 1_099_511_627_776.0,
-        _ => return None,
-    };
-    let number: f64 = text[..end].trim().parse().ok()?;
-    // 2^53: what a float counts exactly.
-    let bytes = number * factor;
-    (0.0..=9_007_199_254_740_992.0).contains(&bytes).then(|| bytes.round() as u64)
-}
-
-/// A bare number is instances, a number with a unit bytes; 0 is no limit.
-fn capacity(text: &str) -> Result<Capacity, Failure> {
-    if let Ok(instances) = text.trim().parse::<u32>() {
-        return Ok(if instances == 0 { Capacity::Unlimited } else { Capacity::Instances(instances) });
-    }
-    match bytes(text) {
-        Some(0) => Ok(Capacity::Unlimited),
-        Some(bytes) => Ok(Capacity::Bytes(bytes)),
-        None => Err(bad(format!("--capacity: {text:?} is neither a number of instances nor a size as 64GB"))),
-    }
 }
 
 fn read(args: &ReplayArgs) -> Result<Recorded, Failure> {
@@ -328,101 +342,22 @@ fn save(path: &PathBuf, decisions: &[Decision], names: &[String], zero: Time) ->
         .map_err(|e| Failure::Running(format!("cannot write {}: {e}", path.display())))
 }
 
-/// Where the trace's clock stands.
-#[derive(Debug)]
-struct Times {
-    /// Microseconds since 1970 of `Time(0)`; `None` for a trace without dates.
-    origin_us: Option<i64>,
-    zero: Time,
-    length: Span,
-}
-
-impl Times {
-    fn of(recorded: &Recorded) -> Self {
-        match recorded {
-            Recorded::Requests(Trace { events, origin_us, zero, .. }) => {
-                let last = events.last().map_or(Time(0), |e| e.at);
-                Self { origin_us: Some(*origin_us), zero: *zero, length: last.since(*zero) }
-            }
-            Recorded::Minutes(trace) => Self {
-                origin_us: None,
-                zero: Time(0),
-                length: Span::from_secs(60 * MinuteTrace::minutes(trace) as u64),
-            },
-        }
-    }
-
-    /// Seconds from the start of the trace, or a date as the trace has it.
-    fn parse(&self, option: &str, text: &str) -> Result<Time, Failure> {
-        if let Ok(span) = parse_duration(text) {
-            return Ok(self.zero + span);
-        }
-        let micros = parse_instant(text.as_bytes()).map_err(|_| {
-            bad(format!("{option}: {text:?} is neither seconds from the start of the trace nor a date"))
-        })?;
-        let origin =
-            self.origin_us.ok_or_else(|| bad(format!("{option}: this trace has no dates: give seconds")))?;
-        Ok(Time(u64::try_from(micros.saturating_sub(origin)).unwrap_or(0)))
-    }
-
-    fn split(&self, text: &str) -> Result<Time, Failure> {
-        match text.trim().parse::<f64>() {
-            Ok(part) if (0.0..1.0).contains(&part) => {
-                Ok(self.zero + Span::from_secs_f64(self.length.as_secs_f64() * part))
-            }
-            _ => self.parse("--split", text),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_capacities() {
-        for (text, expect) in [
-            ("1GB", Some(1_000_000_000)),
-            ("1.5 gb", Some(1_500_000_000)),
-            ("2KiB", Some(2048)),
-            ("7", Some(7)),
-            ("", None),
-            ("GB", None),
-            ("-1GB", None),
-            ("nan", None),
-            ("1PB", None),
-            ("99999999TB", None),
-        ] {
-            assert_eq!(bytes(text), expect, "{text}");
-        }
-        for (text, expect) in [
-            ("0", Some(Capacity::Unlimited)),
-            ("16", Some(Capacity::Instances(16))),
-            ("16GB", Some(Capacity::Bytes(16_000_000_000))),
-            ("many", None),
-            ("-1", None),
-        ] {
-            assert_eq!(capacity(text).ok(), expect, "{text}");
-        }
-    }
-
-    #[test]
-    fn times_are_seconds_or_dates() {
-        let dated =
-            Times { origin_us: Some(1_000_000_000_000_000), zero: Time(0), length: Span::from_secs(100) };
-        let check = |times: &Times, text: &str, expect: Option<u64>| {
-            assert_eq!(times.parse("--until", text).ok().map(|t| t.0), expect, "{text}");
+    fn settings_of_a_policy_go_on_behind_a_comma() {
+        let names = |texts: &[&str]| -> Vec<String> {
+            let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
+            policies(&texts, ALONE).unwrap().into_iter().map(|p| p.0).collect()
         };
-        check(&dated, "90", Some(90_000_000));
-        check(&dated, "1.5", Some(1_500_000));
-        check(&dated, "2m", Some(120_000_000));
-        check(&dated, "2001-09-09T01:46:41Z", Some(1_000_000));
-        check(&dated, "1970-01-01", Some(0));
-        check(&dated, "soon", None);
-        check(&Times { origin_us: None, ..dated }, "2001-09-09", None);
-        let dated = Times { origin_us: Some(0), zero: Time(5), length: Span::from_secs(100) };
-        assert_eq!(dated.split("0.25").ok(), Some(Time(25_000_005)));
-        assert_eq!(dated.split("30").ok(), Some(Time(30_000_005)));
-        assert!(dated.split("half").is_err());
+        assert_eq!(names(&[]), ["forerun"]);
+        assert_eq!(
+            names(&["forerun,knative=target:0.7,window:60s,hpa", "none"]),
+            ["forerun", "knative=target:0.7,window:60s", "hpa", "none"]
+        );
+        assert!(policies(&["window:60s".to_owned()], ALONE).is_err());
+        assert!(policies(&[String::new()], ALONE).is_err());
     }
 }

@@ -153,6 +153,113 @@ fn replay_names_what_cannot_be_read() {
     check(&folder.0, &["replay", "--journal", "none.frj"], 1, "", "forerun: ");
 }
 
+/// Forty requests of two services, one of which is asked every two minutes.
+fn write_trace(folder: &Folder) {
+    let even = (0..20).map(|n| (1_000_000 + n * 120, "even,a,1"));
+    let mut rows: Vec<(u64, &str)> =
+        even.chain((0..20).map(|n| (1_000_030 + n * n * 60, "odd,b,2"))).collect();
+    rows.sort_unstable();
+    let rows: String = rows.iter().map(|(at, rest)| format!("{at},{rest}\n")).collect();
+    let text = format!("at,service,user,duration_s\n{rows}");
+    std::fs::write(folder.0.join("trace.csv"), text).unwrap();
+}
+
+fn json(folder: &Folder, args: &[&str]) -> serde_json::Value {
+    let output = forerun(&folder.0, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn policies_are_weighed_against_each_other() {
+    let folder = Folder::new("weighed");
+    write_trace(&folder);
+    let policies = "none,keep-alive=3m,knative=target:1,window:90s,optimal-keep";
+    let printed = json(&folder, &["replay", "trace.csv", "--policy", policies, "--json"]);
+    let rows = printed["policies"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|r| r["policy"].as_str().unwrap()).collect();
+    assert_eq!(names, ["none", "keep-alive=3m", "knative=target:1,window:90s", "optimal-keep"]);
+    assert!(rows.iter().all(|r| r["dominated"].is_boolean() && r["cold_starts"].is_u64()), "{printed}");
+    assert_eq!(rows[3]["knows_the_future"], true);
+    let swept = [
+        "replay",
+        "trace.csv",
+        "--policy",
+        "lru,belady",
+        "--sweep",
+        "capacity=1,2",
+        "--sweep",
+        "cold-start-cost=10,20",
+        "--sweep",
+        "keep-alive=1m",
+        "--json",
+    ];
+    let printed = json(&folder, &swept);
+    let rows = printed["policies"].as_array().unwrap();
+    assert_eq!(rows.len(), 2 * 2 * 3);
+    assert_eq!((&rows[3]["capacity"], &rows[3]["cold_start_cost"]), (&"1".into(), &20.0.into()));
+    // Two of two services stay, so that only the first of each is cold.
+    assert_eq!((&rows[6]["policy"], &rows[6]["cold_starts"]), (&"lru".into(), &2.into()));
+    check(&folder.0, &["replay", "trace.csv", "--policy", "none,hpa"], 0, "DOMINATED", "");
+    for (args, error) in [
+        (
+            ["--policy", "belady"],
+            "forerun: --policy: lru, faascache and belady stop instances only to make room",
+        ),
+        (["--policy", "knative=targt:1"], "forerun: --policy: knative: \"targt\" is unknown"),
+        (["--policy", "nobody"], "forerun: --policy: \"nobody\" is unknown, there are forerun"),
+        (["--sweep", "price=1"], "forerun: --sweep: \"price=1\" is unknown"),
+    ] {
+        check(&folder.0, &[&["replay", "trace.csv"][..], &args].concat(), 2, "", error);
+    }
+}
+
+#[test]
+fn a_page_compares_without_being_told_with_what() {
+    let folder = Folder::new("page");
+    write_trace(&folder);
+    check(&folder.0, &["replay", "trace.csv", "--html", "page.html"], 0, "keep-alive=10m", "");
+    let page = std::fs::read_to_string(folder.0.join("page.html")).unwrap();
+    for part in ["<h1>Replay: trace.csv</h1>", "Saved is against <b>keep-alive=10m</b>", "<svg", "always-on"]
+    {
+        assert!(page.contains(part), "no {part}");
+    }
+    check(
+        &folder.0,
+        &["replay", "trace.csv", "--html", "no/such/x"],
+        1,
+        "",
+        "forerun: cannot write no/such/x: ",
+    );
+}
+
+/// A journal's traffic decided anew; what the journal tells of its world stands where no flag says otherwise.
+#[test]
+fn what_if_of_a_journal() {
+    let folder = Folder::new("what-if");
+    let journal = concat!(env!("CARGO_MANIFEST_DIR"), "/../forerun-engine/tests/journals/v3.frj");
+    let policies = ["replay", "--journal", journal, "--policy", "forerun,none,keep-alive=1m", "--json"];
+    let printed = json(&folder, &policies);
+    assert!(printed["trace"]["journal"]["measured_starts"].as_u64().unwrap() > 0, "{printed}");
+    let cold =
+        |printed: &serde_json::Value, row: usize| printed["policies"][row]["cold_starts"].as_u64().unwrap();
+    let requests = printed["trace"]["requests"].as_u64().unwrap();
+    assert!(requests > 10 && cold(&printed, 1) > cold(&printed, 2), "{printed}");
+    let dear = json(&folder, &[&policies[..], &["--cold-start-cost", "100000"]].concat());
+    assert!(cold(&dear, 0) <= cold(&printed, 0), "{dear}");
+    let slow = json(&folder, &[&policies[..], &["--start", "1m"]].concat());
+    let waited =
+        |printed: &serde_json::Value| printed["policies"][1]["added_wait_seconds"]["mean"].as_f64().unwrap();
+    assert!(waited(&slow) > 10.0 * waited(&printed), "{slow}");
+    check(
+        &folder.0,
+        &["replay", "--journal", journal, "--sweep", "keep-alive=1s,1h"],
+        0,
+        "as they were measured",
+        "",
+    );
+}
+
 #[test]
 fn doctor_names_what_is_wrong_with_its_mend() {
     let folder = Folder::new("doctor");

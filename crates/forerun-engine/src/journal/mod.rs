@@ -22,6 +22,7 @@ mod old;
 mod read;
 mod record;
 mod replay;
+mod traffic;
 
 pub use change::{Change, Changes, Scene, ServiceStanding, Stage, Standing, What};
 pub use history::{Account, Entry, HistoryError, Wanted, account};
@@ -32,6 +33,7 @@ pub use record::{
     FORMAT_VERSION, Head, Opening, Record, Step, Torn, actions_hash, decode, encode_step, seal_block,
 };
 pub use replay::{ReplayReport, Restored, relearn, replay, restore};
+pub use traffic::{Recording, traffic};
 
 use std::path::{Path, PathBuf};
 

@@ -1,27 +1,30 @@
 //! Scores as programs and people read them.
 
-use super::{ReplayArgs, Times, report, size};
+use super::rows::{Row, Table};
+use super::times::Times;
+use super::whatif::Journal;
+use super::{ReplayArgs, report, size};
 use crate::terminal;
-use forerun_lab::Scores;
 use forerun_trace::Recorded;
 use forerun_types::Span;
+use serde_json::{Value, json};
 
 pub(super) fn document(
     args: &ReplayArgs,
     recorded: &Recorded,
     times: &Times,
-    scores: &[Scores],
-    speed: f64,
-) -> serde_json::Value {
+    table: &Table,
+    journal: Option<&Journal>,
+) -> Value {
     let report = report(recorded);
     let (requests, services) = size(recorded);
     let minutes = matches!(recorded, Recorded::Minutes(_));
     let first = report.first_offender.as_ref().map(|o| format!("{}:{}: {}", o.file, o.line, o.why));
-    serde_json::json!({
+    let mut document = json!({
         "trace": {
             "files": args.traces,
             "world": if minutes { "minutes" } else { "requests" },
-            "requests": if minutes { scores.first().map_or(0, |s| s.requests) } else { requests },
+            "requests": if minutes { table.rows.first().map_or(0, |r| r.scores.requests) } else { requests },
             "services": services.len(),
             "seconds": times.length.as_secs_f64(),
             "lines": report.lines,
@@ -29,10 +32,45 @@ pub(super) fn document(
             "first_skipped": first,
             "out_of_order": report.out_of_order,
         },
-        "policies": scores,
-        "events_per_second": speed,
+        "policies": table.rows.iter().map(|row| scores(table, row)).collect::<Vec<_>>(),
+        "events_per_second": table.speed,
         "peak_rss_bytes": peak_rss_bytes(),
-    })
+    });
+    if let Some(journal) = journal {
+        document["trace"]["journal"] = json!({
+            "path": args.journal,
+            "measured_starts": journal.measured_starts,
+            "unfinished": journal.unfinished,
+            "torn_bytes": journal.torn_bytes,
+            "lost_segments": journal.lost,
+        });
+    }
+    document
+}
+
+/// A run's scores; of several also where it stands among them, and what of the world was swept.
+fn scores(table: &Table, row: &Row) -> Value {
+    let mut scores = json!(row.scores);
+    if table.compares() {
+        scores["dominated"] = row.dominated.into();
+        scores["knows_the_future"] = row.bound.into();
+    }
+    if let Some((against, saved)) = table.saved(row) {
+        let (low, high) = saved.between.unzip();
+        scores["saved"] = json!({
+            "against": against.scores.policy,
+            "cost": saved.cost,
+            "low": low,
+            "high": high,
+        });
+    }
+    if let Some(capacity) = &row.told.capacity {
+        scores["capacity"] = capacity.as_str().into();
+    }
+    if let Some(start) = &row.told.start {
+        scores["start"] = start.as_str().into();
+    }
+    scores
 }
 
 /// The most memory that this process has had; 0 where the system does not tell.
@@ -42,71 +80,106 @@ fn peak_rss_bytes() -> u64 {
     line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-pub(super) fn people(
-    recorded: &Recorded,
-    times: &Times,
-    scores: &[Scores],
-    speed: f64,
-    sweep: bool,
-) -> String {
+/// A table's head, and how its rows are filled.
+const COLUMNS: [&str; 15] = [
+    "POLICY",
+    "COLD STARTS",
+    "OF ALL",
+    "WAIT P50",
+    "P95",
+    "P99",
+    "MEAN",
+    "BUSY GB-S",
+    "IDLE GB-S",
+    "STARTING",
+    "TOTAL",
+    "STARTED",
+    "PRECISION",
+    "RECALL",
+    "COST GB-S",
+];
+
+fn cells(row: &Row) -> Vec<String> {
+    let s = &row.scores;
+    let wait = |seconds: f64| Span::from_secs_f64(seconds).to_string();
+    let (w, m) = (&s.added_wait_seconds, &s.memory_gb_seconds);
+    vec![
+        s.policy.clone(),
+        s.cold_starts.to_string(),
+        format!("{:.1}%", s.cold_start_ratio * 100.0),
+        wait(w.p50),
+        wait(w.p95),
+        wait(w.p99),
+        wait(w.mean),
+        format!("{:.0}", m.busy),
+        format!("{:.0}", m.idle),
+        format!("{:.0}", m.starting),
+        format!("{:.0}", m.total),
+        s.instances_started.to_string(),
+        format!("{:.0}%", s.prewarm_precision * 100.0),
+        format!("{:.0}%", s.prewarm_recall * 100.0),
+        format!("{:.0}", s.cost),
+    ]
+}
+
+/// The table's head and rows, with the columns that a sweep and a comparison add.
+pub(super) fn columns(table: &Table) -> (Vec<&'static str>, Vec<Vec<String>>) {
+    let (price, capacity, start) =
+        (table.told(|t| t.price), table.told(|t| t.capacity.is_some()), table.told(|t| t.start.is_some()));
+    let swept = [(price, "AT PRICE"), (capacity, "CAPACITY"), (start, "START")];
+    let mut headers = COLUMNS.to_vec();
+    headers.splice(1..1, swept.iter().filter(|s| s.0).map(|s| s.1));
+    if table.compares() {
+        headers.push("DOMINATED");
+    }
+    let row = |row: &Row| {
+        let mut cells = cells(row);
+        let told = [
+            price.then(|| row.scores.cold_start_cost.to_string()),
+            row.told.capacity.clone(),
+            row.told.start.clone(),
+        ];
+        cells.splice(1..1, told.into_iter().flatten());
+        if table.compares() {
+            cells.push(
+                if row.bound {
+                    "knew"
+                } else if row.dominated {
+                    "yes"
+                } else {
+                    "no"
+                }
+                .to_owned(),
+            );
+        }
+        cells
+    };
+    (headers, table.rows.iter().map(row).collect())
+}
+
+/// What was replayed, in a line.
+pub(super) fn sentence(recorded: &Recorded, times: &Times, table: &Table) -> String {
     let (requests, services) = size(recorded);
     let what = match recorded {
         Recorded::Requests(_) => format!("{requests} requests"),
         Recorded::Minutes(trace) => format!("{} whole minutes", trace.minutes()),
     };
-    let mut headers = vec![
-        "POLICY",
-        "COLD STARTS",
-        "OF ALL",
-        "WAIT P50",
-        "P95",
-        "P99",
-        "MEAN",
-        "BUSY GB-S",
-        "IDLE GB-S",
-        "STARTING",
-        "TOTAL",
-        "STARTED",
-        "PRECISION",
-        "RECALL",
-        "COST GB-S",
-    ];
-    if sweep {
-        headers.insert(1, "AT PRICE");
-    }
-    let mut table = terminal::table(headers);
-    for s in scores {
-        let wait = |seconds: f64| Span::from_secs_f64(seconds).to_string();
-        let (w, m) = (&s.added_wait_seconds, &s.memory_gb_seconds);
-        let mut row = vec![
-            s.policy.clone(),
-            s.cold_starts.to_string(),
-            format!("{:.1}%", s.cold_start_ratio * 100.0),
-            wait(w.p50),
-            wait(w.p95),
-            wait(w.p99),
-            wait(w.mean),
-            format!("{:.0}", m.busy),
-            format!("{:.0}", m.idle),
-            format!("{:.0}", m.starting),
-            format!("{:.0}", m.total),
-            s.instances_started.to_string(),
-            format!("{:.0}%", s.prewarm_precision * 100.0),
-            format!("{:.0}%", s.prewarm_recall * 100.0),
-            format!("{:.0}", s.cost),
-        ];
-        if sweep {
-            row.insert(1, s.cold_start_cost.to_string());
-        }
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut().skip(1) {
+    format!("{what}, {} services, {}; {:.0} a second", services.len(), times.length, table.speed)
+}
+
+/// What the last column says.
+const WEIGHED: &str = "dominated: another has no more cold starts and no more memory, and less of one; \
+                       knew: knows the future, a bound";
+
+pub(super) fn people(recorded: &Recorded, times: &Times, table: &Table, journal: Option<&Journal>) -> String {
+    let (headers, rows) = columns(table);
+    let mut shown = terminal::table(headers);
+    shown.add_rows(rows);
+    for column in shown.column_iter_mut().skip(1) {
         column.set_cell_alignment(comfy_table::CellAlignment::Right);
     }
-    format!(
-        "{what}, {} services, {}; {speed:.0} a second\n\n{}",
-        services.len(),
-        times.length,
-        terminal::lines(&table)
-    )
+    let journal = journal.map_or_else(String::new, |j| format!("{}\n", j.sentences()));
+    let weighed = if table.compares() { format!("\n{WEIGHED}\n") } else { String::new() };
+    let (sentence, lines) = (sentence(recorded, times, table), terminal::lines(&shown));
+    format!("{sentence}\n{journal}\n{lines}{weighed}")
 }
