@@ -1,14 +1,16 @@
 //! The load of each service, step by step, and what it is forecast to be: quantiles of the requests at a time over the
 //! steps that a start takes, by the models of [`crate::forecast::series`] and whatever a model elsewhere tells.
 //!
-//! A service is forecast once a step, some of them at a time, so that ten thousand take nobody's turn. A step in which no
-//! router told anything is unknown, and not zero.
+//! A service is forecast once a step, some of them at a time, so that ten thousand take nobody's turn; trees are fitted a
+//! slice at a time beside that. A step in which no router told anything is unknown, and not zero.
 
+use crate::forecast::series::live::Grower;
 use crate::forecast::series::mix::NAMES;
 use crate::forecast::series::track::{Shared, Teaches, Track};
 use crate::forecast::series::{HORIZON_MAX, LEVELS, MEDIAN, Past, Quantiles, clean, usual_change};
 use forerun_types::{ServiceId, Span, Time};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// What one value is the highest load of.
 const STEP: Span = Span::from_secs(60);
@@ -25,9 +27,13 @@ const AHEAD_LEAST: u64 = 5;
 const AHEAD_MOST: u64 = 30;
 /// Forecasts that one tick makes, and services that it looks at to find them.
 const PER_TICK: usize = 8;
+/// Forecasts that a tick does not make when it does a slice of a fit.
+const FIT_COSTS: usize = 4;
 const LOOKS_PER_TICK: usize = 1_024;
 /// Between two such ticks.
 const TICKS_APART: Span = Span::from_millis(20);
+/// Ended steps that are kept: a service's turn comes sooner, but among more services than a step has turns for.
+const ENDED_KEPT: usize = 64;
 /// A step in which nobody told anything.
 const UNKNOWN: u32 = u32::MAX;
 /// What a record of coverage keeps of itself with each step: about the last five hours count.
@@ -43,14 +49,35 @@ pub(crate) struct Loads {
     count: usize,
     /// When the running step began; 0 before the first.
     began: Time,
-    /// The next to be forecast in this step.
+    /// The last steps that have ended: what each was to a service is noted when the service has its turn, or is next told
+    /// of.
+    ended: VecDeque<Ended>,
+    /// How many have ended.
+    passed: u64,
+    /// The next to be forecast, and how many are left in this step. They take turns also where a step is too short for
+    /// all.
     turn: usize,
+    left: usize,
     next_tick: Time,
     shared: Shared,
+    grower: Grower,
+}
+
+/// Steps that ended together: more than one where time has jumped.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Ended {
+    began: Time,
+    /// Steps that had ended before these.
+    before: u64,
+    steps: u64,
+    /// Whether a router was there to say what the load is.
+    heard: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Load {
+    /// Steps that have ended and are noted.
+    noted: u64,
     /// The most requests at a time in each step, oldest first.
     values: Vec<u32>,
     now: u32,
@@ -114,7 +141,9 @@ impl Loads {
 
     /// A new life: what runs now is not known until routers tell.
     pub(crate) fn began(&mut self) {
+        let kept = self.kept();
         for load in self.services.iter_mut().flatten() {
+            load.note(&self.ended, kept);
             (load.now, load.peak) = (0, 0);
         }
     }
@@ -124,7 +153,10 @@ impl Loads {
         if !self.on || (peak == 0 && now == 0 && self.get(id).is_none()) {
             return;
         }
-        let load = self.slot(id);
+        let kept = self.kept();
+        self.slot(id);
+        let Some(load) = self.services.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        load.note(&self.ended, kept);
         (load.peak, load.now) = (load.peak.max(peak).max(now), now);
     }
 
@@ -137,9 +169,9 @@ impl Loads {
         if self.services.len() <= at {
             self.services.resize_with(at + 1, || None);
         }
-        let slot = &mut self.services[at];
+        let (slot, noted) = (&mut self.services[at], self.passed);
         self.count += usize::from(slot.is_none());
-        slot.get_or_insert_default()
+        slot.get_or_insert_with(|| Load { noted, ..Load::default() })
     }
 
     /// A model elsewhere says what comes from `from` on, in thousandths of a request at a time.
@@ -160,38 +192,49 @@ impl Loads {
             return;
         }
         let start = Time(now.0 - now.0 % STEP.0);
-        let kept = self.kept();
         if self.began > Time::default() {
-            let passed = (start.since(self.began).0 / STEP.0) as usize;
-            for load in self.services.iter_mut().flatten() {
-                load.pass(self.began, passed, heard, kept);
+            let steps = start.since(self.began).0 / STEP.0;
+            if self.ended.len() == ENDED_KEPT {
+                self.ended.pop_front();
             }
+            self.ended.push_back(Ended { began: self.began, before: self.passed, steps, heard });
+            self.passed += steps;
         }
-        (self.began, self.turn, self.next_tick) = (start, 0, now);
+        (self.began, self.left, self.next_tick) = (start, self.services.len(), now);
     }
 
     /// When there is something to do next.
     pub(crate) fn next_due(&self) -> Time {
         match self.on && self.count > 0 {
-            true if self.turn < self.services.len() => self.next_tick,
+            true if self.left > 0 || self.grower.is_busy() => self.next_tick,
             true => self.began + STEP,
             false => Time::NEVER,
         }
     }
 
-    /// Forecasts some services; `start` tells how long a start of one takes.
+    /// Forecasts some services, and goes on with the fit that is under way; `start` tells how long a start of one takes.
     pub(crate) fn tick(&mut self, now: Time, start: impl Fn(ServiceId) -> Span) {
-        if !self.on || now < self.next_tick || self.turn >= self.services.len() {
+        if !self.on || now < self.next_tick || (self.left == 0 && !self.grower.is_busy()) {
             return;
         }
-        let series = self.services.len();
-        let (mut made, until) = (0, (self.turn + LOOKS_PER_TICK).min(self.services.len()));
-        while self.turn < until && made < PER_TICK {
-            let at = self.turn;
-            self.turn += 1;
+        let (mut made, series, kept) = (0, self.count, self.kept());
+        if self.grower.is_busy() {
+            made += FIT_COSTS;
+            if let Some(trees) = self.grower.slice() {
+                self.shared.renew(trees);
+            }
+        }
+        for _ in 0..LOOKS_PER_TICK.min(self.left) {
+            if made >= PER_TICK {
+                break;
+            }
+            let at = self.turn % self.services.len();
+            (self.turn, self.left) = (at + 1, self.left - 1);
             let Some(load) = &mut self.services[at] else { continue };
+            load.note(&self.ended, kept);
             let ahead = (2 * start(ServiceId(at as u32)).0).div_ceil(STEP.0).clamp(AHEAD_LEAST, AHEAD_MOST);
-            made += usize::from(load.forecast(self.began, ahead as usize, &mut self.shared, series));
+            let teaches = Teaches { shared: &mut self.shared, series, rows: Some((&mut self.grower, DAY)) };
+            made += usize::from(load.forecast(self.began, ahead as usize, teaches));
         }
         self.next_tick = now + TICKS_APART;
     }
@@ -208,23 +251,16 @@ impl Loads {
 }
 
 impl Load {
-    /// Ends `passed` steps, the first of which began at `began`.
-    fn pass(&mut self, began: Time, passed: usize, heard: bool, kept: usize) {
-        let first = if heard { self.peak } else { UNKNOWN };
-        if heard
-            && let Some(said) = self.told.as_ref().filter(|t| t.from == began).and_then(|t| t.steps.first())
-        {
-            self.coverage.learn(said, f64::from(self.peak));
+    /// Notes what the steps were that have ended since it was last told of.
+    fn note(&mut self, ended: &VecDeque<Ended>, kept: usize) {
+        for steps in ended {
+            // Of those before nobody knows any more what they were.
+            self.push(UNKNOWN, steps.before.saturating_sub(self.noted));
+            if steps.before + steps.steps > self.noted {
+                self.end(steps);
+            }
+            self.noted = self.noted.max(steps.before + steps.steps);
         }
-        let rest = if heard { self.now } else { UNKNOWN };
-        self.values.push(first);
-        self.values.extend(std::iter::repeat_n(rest, (passed - 1).min(KEPT_MOST)));
-        self.quiet = match (self.peak, self.now) {
-            (0, 0) => self.quiet + passed,
-            (_, 0) => passed - 1,
-            _ => 0,
-        };
-        self.peak = self.now;
         // Moved in one go now and then.
         if self.values.len() > kept + kept / 8 {
             let over = self.values.len() - kept;
@@ -233,8 +269,31 @@ impl Load {
         }
     }
 
-    /// False where there is nothing to forecast. `series`: how many services teach what all share.
-    fn forecast(&mut self, from: Time, ahead: usize, shared: &mut Shared, series: usize) -> bool {
+    fn push(&mut self, value: u32, times: u64) {
+        self.values.extend(std::iter::repeat_n(value, times.min(KEPT_MOST as u64) as usize));
+    }
+
+    fn end(&mut self, ended: &Ended) {
+        let (first, rest) = if ended.heard { (self.peak, self.now) } else { (UNKNOWN, UNKNOWN) };
+        if ended.heard
+            && let Some(said) =
+                self.told.as_ref().filter(|t| t.from == ended.began).and_then(|t| t.steps.first())
+        {
+            self.coverage.learn(said, f64::from(self.peak));
+        }
+        self.push(first, 1);
+        self.push(rest, ended.steps - 1);
+        let steps = ended.steps as usize;
+        self.quiet = match (self.peak, self.now) {
+            (0, 0) => self.quiet + steps,
+            (_, 0) => steps - 1,
+            _ => 0,
+        };
+        self.peak = self.now;
+    }
+
+    /// False where there is nothing to forecast.
+    fn forecast(&mut self, from: Time, ahead: usize, teaches: Teaches<'_>) -> bool {
         // Without any load in all that is kept there is nothing that a series could tell.
         if self.values.len() < VALUES_LEAST || (self.quiet >= self.values.len() && self.outside.is_none()) {
             self.told = None;
@@ -244,7 +303,8 @@ impl Load {
         let mut values: Vec<f64> = self.values.iter().map(number).collect();
         let known = clean(&mut values);
         let scale = usual_change(&values, DAY);
-        self.track.learn(&values, &known, Some(Teaches { shared: &mut *shared, series }));
+        let Teaches { shared, series, rows } = teaches;
+        self.track.learn(&values, &known, Some(Teaches { shared: &mut *shared, series, rows }));
         let past = Past { values: &values, season: DAY, horizon: ahead, scale };
         let outside = self.outside.as_ref().and_then(|o| o.steps(from, ahead)).unwrap_or_default();
         // One forecast at a time is followed to its end: more would tell little that is new, and take memory.
@@ -285,130 +345,4 @@ impl Coverage {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: ServiceId = ServiceId(3);
-    const MINUTE: u64 = 60_000_000;
-
-    /// Lets so many minutes pass, each with the load that `load` gives for it.
-    fn run(loads: &mut Loads, minutes: std::ops::Range<u64>, load: impl Fn(u64) -> Option<u32>) {
-        for minute in minutes {
-            let at = Time((1_000_000 + minute) * MINUTE);
-            loads.pass(at, true);
-            while loads.turn < loads.services.len() {
-                loads.tick(loads.next_tick, |_| Span::from_secs(30));
-            }
-            match load(minute) {
-                Some(n) => {
-                    loads.seen(A, n, 0);
-                    loads.pass(at + STEP, true);
-                }
-                None => loads.pass(at + STEP, false),
-            }
-        }
-    }
-
-    fn on() -> Loads {
-        let mut loads = Loads::default();
-        loads.switch_on();
-        loads
-    }
-
-    /// Every ten minutes five requests at a time, else one.
-    fn timer(minute: u64) -> Option<u32> {
-        Some(if minute.is_multiple_of(10) { 5 } else { 1 })
-    }
-
-    #[test]
-    fn a_rhythm_is_foreseen_with_its_quantiles() {
-        let mut loads = on();
-        run(&mut loads, 0..400, timer);
-        loads.tick(loads.next_tick, |_| Span::from_secs(30));
-        let told = loads.forecast(A).expect("a forecast");
-        assert_eq!((told.steps.len(), told.step), (5, STEP));
-        // Minute 400 is the next.
-        assert_eq!(told.from, Time(1_000_400 * MINUTE));
-        assert!(told.steps[0][4] > 4.0, "{:?}", told.steps);
-        assert!(told.steps[2][MEDIAN] < 2.0, "{:?}", told.steps);
-        for step in &told.steps {
-            assert!(step.is_sorted(), "{step:?}");
-        }
-        let coverage = told.coverage.expect("enough steps");
-        assert!(coverage[4] > 0.9 && coverage[0] < coverage[4], "{coverage:?}");
-    }
-
-    #[test]
-    fn what_nobody_told_is_not_zero() {
-        let (mut whole, mut gaps) = (on(), on());
-        run(&mut whole, 0..300, |_| Some(7));
-        run(&mut gaps, 0..300, |minute| if (200..260).contains(&minute) { None } else { Some(7) });
-        for loads in [&mut whole, &mut gaps] {
-            loads.tick(loads.next_tick, |_| Span::from_secs(30));
-        }
-        let median = |loads: &Loads| loads.forecast(A).expect("a forecast").steps[0][MEDIAN];
-        assert!((median(&whole) - 7.0).abs() < 0.1 && (median(&gaps) - 7.0).abs() < 0.1);
-    }
-
-    #[test]
-    fn a_model_elsewhere_is_believed_as_far_as_it_was_right() {
-        let weight = |right: bool| {
-            let mut loads = on();
-            // A load that no rhythm tells.
-            let load = |minute: u64| (minute.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60) as u32;
-            for minute in 0..600 {
-                let at = Time((1_000_000 + minute) * MINUTE);
-                let says = |i: u64| if right { load(minute + i) } else { 40 };
-                let told: Vec<[u32; 5]> = (0..5).map(|i| [says(i) * 1_000; 5]).collect();
-                loads.outside(A, at, STEP, &told);
-                run(&mut loads, minute..minute + 1, |m| Some(load(m)));
-            }
-            let told = loads.forecast(A).expect("a forecast");
-            told.weights.iter().find(|(name, _)| *name == "outside").map_or(0.0, |w| w.1)
-        };
-        let (right, wrong) = (weight(true), weight(false));
-        assert!(right > 0.8 && wrong < 0.1, "{right} {wrong}");
-    }
-
-    #[test]
-    fn what_is_kept_is_bounded_however_many_there_are() {
-        let mut loads = on();
-        for id in 0..4_000 {
-            loads.seen(ServiceId(id), 1, 1);
-        }
-        loads.pass(Time(MINUTE), true);
-        loads.pass(Time(100_000 * MINUTE), true);
-        let kept: usize = loads.services.iter().flatten().map(|l| l.values.len()).sum();
-        assert!(kept <= 4_000 * KEPT_LEAST * 9 / 8, "{kept}");
-        loads.gone(ServiceId(7));
-        loads.gone(ServiceId(7));
-        assert_eq!(loads.count, 3_999);
-    }
-
-    #[test]
-    fn services_are_forecast_some_at_a_time() {
-        let mut loads = on();
-        for minute in 0..20 {
-            for id in 0..100 {
-                loads.seen(ServiceId(id), 1 + id % 3, 0);
-            }
-            loads.pass(Time((50 + minute) * MINUTE), true);
-        }
-        let mut ticks = 0;
-        while loads.next_due() < Time(70 * MINUTE) {
-            loads.tick(loads.next_due(), |_| Span::ZERO);
-            ticks += 1;
-        }
-        assert_eq!(ticks, 100_usize.div_ceil(PER_TICK));
-        assert!((0..100).all(|id| loads.forecast(ServiceId(id)).is_some()));
-    }
-
-    #[test]
-    fn switched_off_it_costs_nothing() {
-        let mut loads = Loads::default();
-        loads.seen(A, 1, 1);
-        loads.outside(A, Time(1), STEP, &[[1; 5]]);
-        loads.pass(Time(10 * MINUTE), true);
-        assert_eq!((loads.next_due(), loads.services.len()), (Time::NEVER, 0));
-    }
-}
+mod tests;

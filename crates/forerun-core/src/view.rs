@@ -5,9 +5,12 @@ use crate::hand::Wake;
 use crate::loads::LoadForecast;
 use crate::policy::{Policy, View};
 use crate::usage::{ActionUsage, Load};
-use forerun_types::{InstanceId, Mode, Reason, Resources, ServiceId, SiteId, Span, StopWhy, Time, Variant};
+use forerun_types::{
+    InstanceId, Mode, Reason, Resources, ServiceId, ServiceSpec, SiteId, Span, StopWhy, Time, Variant,
+};
 use serde::Serialize;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// Actions of a service that are told.
 const ACTIONS_SHOWN: usize = 8;
@@ -149,51 +152,61 @@ impl<P: Policy> Core<P> {
 
     /// All services, in order of their ids.
     pub fn services(&self) -> impl Iterator<Item = ServiceStatus> + '_ {
-        self.services.iter().flatten().map(|s| {
-            let chance = |reason: &Reason| match reason {
-                Reason::Priced { chance_ppm, .. } => Some(*chance_ppm),
-                _ => None,
-            };
-            let up = self.count(s.spec.id);
-            let view = View { up, ..self.demand.view(&s.spec, s.spec.instances_for(s.requests())) };
-            let rate = self.usage.rate(self.now, s.spec.id);
-            ServiceStatus {
-                service: s.spec.id,
-                name: s.spec.name.clone(),
-                mode: self.elder(s).mode(),
-                wanted: s.wanted,
-                in_flight: s.in_flight(),
-                waiting: s.held(),
-                instances: s.instances.iter().filter_map(|id| self.instance_status(s, *id)).collect(),
-                reason: s.reason.as_ref().map_or_else(String::new, Reason::sentence),
-                reason_label: s.reason.as_ref().map_or("none", Reason::label),
-                next_stop: if s.wanted > s.spec.min { self.policy.next_stop(self.now, &view) } else { None },
-                start: view.start,
-                memory_bytes: view.memory_bytes,
-                service_time: self.demand.service_time(s.spec.id),
-                cpu_milli: self.demand.cpu_milli(s.spec.id),
-                chances_ppm: s.values.iter().filter_map(|v| chance(&v.reason)).collect(),
-                last_failure: s.last_failure.clone(),
-                word: s.word(self.now),
-                mode_word: s.told.mode.map(|(mode, since)| ModeWord { mode, since }),
-                down: s.told.down.as_ref().map(|d| DownStatus { at: d.at, why: d.why.clone() }),
-                would: self.would(s),
-                progress: s.told.progress.clone(),
-                held_up: (s.wanted > self.count(s.spec.id)).then(|| self.held_up(s.spec.id)).flatten(),
-                kept_for: self.kept_for(s.spec.id).map(str::to_owned),
-                depends_on: s.spec.depends_on.iter().map(|d| d.service.clone()).collect(),
-                completed: s.told.completed,
-                wakes: s.told.wakes.iter().copied().collect(),
-                resume: self.demand.resume_time(s.spec.id),
-                specialise: self.demand.specialise_time(self.elder(s).spec.id),
-                variant: s.spec.variant.clone(),
-                actions: self.usage.actions(self.now, s.spec.id, ACTIONS_SHOWN),
-                rate,
-                load: self.usage.load(self.now, s.spec.id, rate),
-                forecast: self.loads.forecast(s.spec.id),
-                failing: (s.failures > 0 && s.tally.ready == 0).then(|| s.last_failure.clone()),
-            }
-        })
+        self.services_from(ServiceId(0)).map(|(status, _)| status)
+    }
+
+    /// The services from an id on, with their descriptions: so that who looks at thousands can do so a few at a time.
+    pub fn services_from(
+        &self,
+        first: ServiceId,
+    ) -> impl Iterator<Item = (ServiceStatus, &Arc<ServiceSpec>)> + '_ {
+        self.services.iter().skip(first.0 as usize).flatten().map(|s| (self.status(s), &s.spec))
+    }
+
+    fn status(&self, s: &Service) -> ServiceStatus {
+        let chance = |reason: &Reason| match reason {
+            Reason::Priced { chance_ppm, .. } => Some(*chance_ppm),
+            _ => None,
+        };
+        let up = self.count(s.spec.id);
+        let view = View { up, ..self.demand.view(&s.spec, s.spec.instances_for(s.requests())) };
+        let rate = self.usage.rate(self.now, s.spec.id);
+        ServiceStatus {
+            service: s.spec.id,
+            name: s.spec.name.clone(),
+            mode: self.elder(s).mode(),
+            wanted: s.wanted,
+            in_flight: s.in_flight(),
+            waiting: s.held(),
+            instances: s.instances.iter().filter_map(|id| self.instance_status(s, *id)).collect(),
+            reason: s.reason.as_ref().map_or_else(String::new, Reason::sentence),
+            reason_label: s.reason.as_ref().map_or("none", Reason::label),
+            next_stop: if s.wanted > s.spec.min { self.policy.next_stop(self.now, &view) } else { None },
+            start: view.start,
+            memory_bytes: view.memory_bytes,
+            service_time: self.demand.service_time(s.spec.id),
+            cpu_milli: self.demand.cpu_milli(s.spec.id),
+            chances_ppm: s.values.iter().filter_map(|v| chance(&v.reason)).collect(),
+            last_failure: s.last_failure.clone(),
+            word: s.word(self.now),
+            mode_word: s.told.mode.map(|(mode, since)| ModeWord { mode, since }),
+            down: s.told.down.as_ref().map(|d| DownStatus { at: d.at, why: d.why.clone() }),
+            would: self.would(s),
+            progress: s.told.progress.clone(),
+            held_up: (s.wanted > self.count(s.spec.id)).then(|| self.held_up(s.spec.id)).flatten(),
+            kept_for: self.kept_for(s.spec.id).map(str::to_owned),
+            depends_on: s.spec.depends_on.iter().map(|d| d.service.clone()).collect(),
+            completed: s.told.completed,
+            wakes: s.told.wakes.iter().copied().collect(),
+            resume: self.demand.resume_time(s.spec.id),
+            specialise: self.demand.specialise_time(self.elder(s).spec.id),
+            variant: s.spec.variant.clone(),
+            actions: self.usage.actions(self.now, s.spec.id, ACTIONS_SHOWN),
+            rate,
+            load: self.usage.load(self.now, s.spec.id, rate),
+            forecast: self.loads.forecast(s.spec.id),
+            failing: (s.failures > 0 && s.tally.ready == 0).then(|| s.last_failure.clone()),
+        }
     }
 
     fn would(&self, s: &Service) -> Option<String> {

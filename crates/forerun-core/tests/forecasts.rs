@@ -34,7 +34,7 @@ fn along(mut values: Vec<f64>, season: usize, horizon: usize) -> Vec<Told> {
     let mut track = Track::default();
     let mut told = Vec::new();
     for origin in origins() {
-        track.learn(&values[..=origin], &known, Some(Teaches { shared: &mut shared, series: 1 }));
+        track.learn(&values[..=origin], &known, Some(Teaches { shared: &mut shared, series: 1, rows: None }));
         told.push(track.forecast(&past(origin), &shared, &[]));
     }
     told

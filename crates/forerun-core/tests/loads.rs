@@ -131,3 +131,113 @@ fn hostile_predictions_do_no_harm() {
         assert!(told.iter().all(|step| step.is_sorted() && step.iter().all(|q| q.is_finite())), "{told:?}");
     }
 }
+
+/// Five seconds; at the first of a minute routers tell of services that have some load all the time, each with a rhythm
+/// of its own.
+fn five_seconds(world: &mut World, services: u32, at: u32) {
+    if at.is_multiple_of(12) {
+        let load = |id: u32| {
+            let in_flight = 1 + (at / 12 * (id + 3)) % (5 + id % 7);
+            ServiceLoad { service: ServiceId(id), in_flight, peak: in_flight, waiting: 0 }
+        };
+        let services = (0..services).map(load).collect();
+        world.tell(Event::Traffic(Traffic { router: ROUTER, services, ..Traffic::default() }));
+    }
+    world.pass(Span::from_secs(5));
+}
+
+/// Guarantee: trees come from what was seen, a slice at a time, and a state that is written down in the middle of a fit
+/// goes on as the one that was not.
+#[test]
+fn trees_are_fitted_on_the_way_and_in_any_life_the_same() {
+    const SERVICES: u32 = 10;
+    let mut world = World::new(true);
+    for id in 1..SERVICES {
+        let spec = ServiceSpec { concurrency: 10, ..ServiceSpec::named(ServiceId(id), format!("s{id}")) };
+        world.tell(Event::Service(Arc::new(spec)));
+    }
+    let trees = |world: &World| {
+        let told = world.status().forecast;
+        told.is_some_and(|told| told.weights.iter().any(|(model, _)| *model == "trees"))
+    };
+    // So that no minute ends where it is looked whether something is due.
+    world.pass(Span::from_secs(3));
+    let (mut half, mut at) = (None, 0);
+    while !trees(&world) {
+        assert!(at < 12 * 400, "no fit was ever done");
+        five_seconds(&mut world, SERVICES, at);
+        at += 1;
+        // What is due so soon, when all have long been forecast, is a fit's slice.
+        if world.core.next_due() <= world.now + Span::from_millis(50) && half.is_none() {
+            half = Some((postcard::to_allocvec(&world.core).expect("plain data"), world.now, at));
+        }
+    }
+    let (bytes, now, from) = half.expect("a fit takes longer than that");
+    let core: Core<KeepAlive> = postcard::from_bytes(&bytes).expect("what was written");
+    let mut again = World { core, now, actions: Vec::new() };
+    for at in from..at {
+        five_seconds(&mut again, SERVICES, at);
+    }
+    assert_eq!(again.now, world.now);
+    let bytes = |world: &World| postcard::to_allocvec(&world.core).expect("plain data");
+    assert!(bytes(&again) == bytes(&world), "the same to the last bit");
+}
+
+/// Guarantee: a forecast of requests is one of instances, memory, network and, once readings tell of them, of cores and disks.
+#[test]
+fn a_forecast_of_activities_is_one_of_all_four_resources() {
+    let mut world = World::new(true);
+    world.load(0);
+    // Six requests at a time of two seconds and 30 kB each, without end: three a second.
+    for second in 0..1_200 {
+        let done = |n: u64| Finished {
+            service: WEB,
+            action: ActionKey(1 + n % 2),
+            instance: InstanceId(1),
+            duration: Span::from_secs(2),
+            held: Span::ZERO,
+            network_bytes: 30_000,
+            status: 200,
+        };
+        let load = ServiceLoad { service: WEB, in_flight: 6, peak: 6, waiting: 0 };
+        let finished = (0..3).map(done).collect();
+        let services = vec![load];
+        let instances = vec![InstanceLoad { instance: InstanceId(1), in_flight: 6, last_used: world.now }];
+        let traffic = Traffic { router: ROUTER, services, instances, finished, ..Traffic::default() };
+        world.tell(Event::Traffic(traffic));
+        world.tell(Event::InstanceTraffic {
+            instance: InstanceId(1),
+            network_bytes: 0,
+            storage_bytes: second * 12_000,
+        });
+        world.tell(Event::InstanceUsage {
+            instance: InstanceId(1),
+            memory_bytes: 50_000_000,
+            cpu: Span::from_millis(second * 90),
+        });
+        if second == 0 {
+            let address = ([127, 0, 0, 1], 80).into();
+            world.tell(Event::Ready { instance: InstanceId(1), address, took: Span::from_secs(1) });
+        }
+        world.pass(Span::from_secs(1));
+    }
+    world.pass(Span::from_secs(2));
+    let spec = Arc::clone(world.core.specs().next().expect("a service"));
+    let status = world.status();
+    let told = status.forecast.clone().expect("twenty minutes are enough");
+    let takes = status.takes(&spec, told.steps[0][1]);
+    let near = |name: &str, found: f64, right: f64| {
+        assert!((found - right).abs() < 0.1 * right, "{name}: {found} instead of {right}");
+    };
+    assert_eq!(takes.instances, 1, "ten at a time are one's: {takes:?}");
+    near("memory", takes.memory_bytes, 50e6);
+    near("cores", takes.cpu, 0.09);
+    near("network", takes.network_bytes_per_s, 90e3);
+    near("storage", takes.storage_bytes_per_s, 12e3);
+    let twice = status.takes(&spec, 2.0 * told.steps[0][1]);
+    assert_eq!(twice.instances, 2);
+    near("twice as many cores", twice.cpu, 2.0 * takes.cpu);
+    for hostile in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
+        assert!(status.takes(&spec, hostile).cpu.is_finite(), "{hostile}");
+    }
+}

@@ -94,7 +94,7 @@ impl<'a> Prepared<'a> {
     /// `teaches`: of how many series this one is, if what all share may learn from it.
     fn forecast(&mut self, origin: usize, shared: &mut Shared, teaches: Option<usize>) -> Told {
         let values = &self.values[..=origin];
-        let teaches = teaches.map(|series| Teaches { shared: &mut *shared, series });
+        let teaches = teaches.map(|series| Teaches { shared: &mut *shared, series, rows: None });
         self.track.learn(values, &self.known, teaches);
         self.track.forecast(&Self::past(values, self.season, self.horizon, self.scale), shared, &[])
     }
@@ -194,7 +194,7 @@ fn try_out(prepared: &mut [Prepared<'_>], shared: &mut Shared, first: impl Fn(us
     }
     for p in prepared.iter_mut() {
         let end = p.series.test_from.min(p.values.len());
-        let teaches = Teaches { shared: &mut *shared, series: count };
+        let teaches = Teaches { shared: &mut *shared, series: count, rows: None };
         p.track.learn(&p.values[..end], &p.known, Some(teaches));
     }
 }

@@ -15,19 +15,29 @@ const RATE: f64 = 0.07;
 /// Trees of a fit.
 pub const TREES: usize = 110;
 
+/// Rows that a tree is grown of at most, where a tree is a slice of the work of a live fit.
+pub const ROWS_PER_TREE: usize = 2_048;
+
 /// What is learned from: features, target in local scales, and what a row weighs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rows {
-    pub features: Vec<Row>,
+    /// [`FEATURES`] a row.
+    pub features: Vec<f32>,
     pub targets: Vec<f64>,
     pub weights: Vec<f64>,
 }
 
 impl Rows {
-    pub fn push(&mut self, row: Row, target: f64, weight: f64) {
-        self.features.push(row);
+    pub fn push(&mut self, row: &Row, target: f64, weight: f64) {
+        self.features.extend(row);
         self.targets.push(target);
         self.weights.push(weight);
+    }
+
+    /// Puts a row in the place of another one.
+    pub fn replace(&mut self, at: usize, row: &Row, target: f64, weight: f64) {
+        self.features[at * FEATURES..][..FEATURES].copy_from_slice(row);
+        (self.targets[at], self.weights[at]) = (target, weight);
     }
 
     pub fn len(&self) -> usize {
@@ -40,35 +50,51 @@ impl Rows {
 }
 
 /// The rows in bins, made once for all levels.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Binned {
-    bins: Vec<[u8; FEATURES]>,
+    /// [`FEATURES`] a row.
+    bins: Vec<u8>,
     /// The highest value of each bin but the last.
     edges: Vec<Vec<f32>>,
 }
 
 impl Binned {
     pub fn new(rows: &Rows) -> Binned {
-        let edges: Vec<Vec<f32>> = (0..FEATURES).map(|f| edges(rows, f)).collect();
-        let bins = rows
-            .features
-            .iter()
-            .map(|row| {
-                let mut bins = [0; FEATURES];
-                for ((bin, value), edges) in bins.iter_mut().zip(row).zip(&edges) {
-                    *bin = edges.partition_point(|e| e < value) as u8;
-                }
-                bins
-            })
-            .collect();
-        Binned { bins, edges }
+        let mut binned = Binned::default();
+        while binned.bin(rows) {}
+        binned
+    }
+
+    /// Bins one feature: the slice of this. False when all are binned.
+    pub fn bin(&mut self, rows: &Rows) -> bool {
+        let feature = self.edges.len();
+        if feature == FEATURES {
+            return false;
+        }
+        self.bins.resize(rows.len() * FEATURES, 0);
+        let edges = edges(rows, feature);
+        for (bins, row) in self.bins.chunks_exact_mut(FEATURES).zip(rows.features.chunks_exact(FEATURES)) {
+            bins[feature] = edges.partition_point(|e| *e < row[feature]) as u8;
+        }
+        self.edges.push(edges);
+        true
+    }
+
+    /// How many features are in bins so far.
+    pub fn features(&self) -> usize {
+        self.edges.len()
+    }
+
+    fn row(&self, row: usize) -> &[u8] {
+        &self.bins[row * FEATURES..][..FEATURES]
     }
 }
 
 /// At most [`BINS`] - 1 edges between equal shares of the rows.
 fn edges(rows: &Rows, feature: usize) -> Vec<f32> {
     let every = (rows.len() / 20_000).max(1);
-    let mut values: Vec<f32> = rows.features.iter().step_by(every).map(|r| r[feature]).collect();
+    let mut values: Vec<f32> =
+        rows.features.chunks_exact(FEATURES).step_by(every).map(|r| r[feature]).collect();
     values.sort_unstable_by(f32::total_cmp);
     let mut edges: Vec<f32> =
         (1..BINS).filter_map(|i| values.get(i * values.len() / BINS).copied()).collect();
@@ -134,35 +160,58 @@ pub struct Fit<'a> {
     rows: &'a Rows,
     binned: &'a Binned,
     level: f64,
+    /// A tree is grown of one row in so many, drawn anew.
+    one_in: u64,
+    state: FitState,
+}
+
+/// How far a fit has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FitState {
+    /// Of each row; empty before the fit has begun.
     said: Vec<f64>,
     booster: Booster,
 }
 
 impl<'a> Fit<'a> {
     pub fn new(rows: &'a Rows, binned: &'a Binned, level: f64) -> Self {
-        let mut all: Vec<(f64, f64)> =
-            rows.targets.iter().copied().zip(rows.weights.iter().copied()).collect();
-        let start = weighted_quantile(&mut all, level);
-        let booster = Booster { start, trees: Vec::new() };
-        Self { rows, binned, level, said: vec![start; rows.len()], booster }
+        Self::resume(rows, binned, level, 2, FitState::default())
+    }
+
+    /// Goes on where another one of the same was left.
+    pub fn resume(rows: &'a Rows, binned: &'a Binned, level: f64, one_in: u64, mut state: FitState) -> Self {
+        if state.said.is_empty() {
+            let mut all: Vec<(f64, f64)> =
+                rows.targets.iter().copied().zip(rows.weights.iter().copied()).collect();
+            let start = weighted_quantile(&mut all, level);
+            state = FitState { said: vec![start; rows.len()], booster: Booster { start, trees: Vec::new() } };
+        }
+        Self { rows, binned, level, one_in, state }
+    }
+
+    /// What is needed to go on.
+    pub fn pause(self) -> FitState {
+        self.state
     }
 
     /// Grows one tree: the slice of a fit. False when the fit is done.
     pub fn grow(&mut self) -> bool {
-        let n = self.booster.trees.len();
+        let FitState { said, booster } = &mut self.state;
+        let n = booster.trees.len();
         if n == TREES || self.rows.len() < 2 * LEAF_ROWS_MIN {
             return false;
         }
         let rows = self.rows;
         let gradients: Vec<(f32, f32)> = (0..rows.len())
             .map(|i| {
-                let over = if rows.targets[i] < self.said[i] { 1.0 } else { 0.0 };
+                let over = if rows.targets[i] < said[i] { 1.0 } else { 0.0 };
                 ((rows.weights[i] * (self.level - over)) as f32, rows.weights[i] as f32)
             })
             .collect();
-        // Half of the rows and half of the features for each tree, drawn anew.
-        let drawn =
-            (0..rows.len() as u32).filter(|i| hash(u64::from(*i), n as u64).is_multiple_of(2)).collect();
+        // Some of the rows and half of the features for each tree, drawn anew.
+        let drawn = (0..rows.len() as u32)
+            .filter(|i| hash(u64::from(*i), n as u64).is_multiple_of(self.one_in))
+            .collect();
         let features =
             (0..FEATURES).filter(|f| hash(1 << 40 | *f as u64, n as u64).is_multiple_of(2)).collect();
         let mut grown = Growing {
@@ -178,21 +227,21 @@ impl<'a> Fit<'a> {
             let mut left: Vec<(f64, f64)> = leaf
                 .rows
                 .iter()
-                .map(|i| (rows.targets[*i as usize] - self.said[*i as usize], rows.weights[*i as usize]))
+                .map(|i| (rows.targets[*i as usize] - said[*i as usize], rows.weights[*i as usize]))
                 .collect();
             tree.nodes[leaf.node].value = (RATE * weighted_quantile(&mut left, self.level)) as f32;
         }
-        for (said, bins) in self.said.iter_mut().zip(&self.binned.bins) {
+        for (said, bins) in said.iter_mut().zip(self.binned.bins.chunks_exact(FEATURES)) {
             let leaf = tree.leaf(|n| bins[usize::from(n.feature)] <= n.bin);
             *said += f64::from(tree.nodes[leaf].value);
         }
-        self.booster.trees.push(tree);
-        self.booster.trees.len() < TREES
+        booster.trees.push(tree);
+        booster.trees.len() < TREES
     }
 
     /// What has been grown.
     pub fn finish(self) -> Booster {
-        self.booster
+        self.state.booster
     }
 }
 
@@ -245,7 +294,7 @@ impl Growing<'_> {
         let mut sums = vec![[0.0; 2]; self.features.len() * BINS];
         for i in rows {
             let (g, w) = self.gradients[*i as usize];
-            let bins = &self.binned.bins[*i as usize];
+            let bins = self.binned.row(*i as usize);
             for (slot, f) in sums.chunks_exact_mut(BINS).zip(&self.features) {
                 let sum = &mut slot[usize::from(bins[*f]) % BINS];
                 sum[0] += f64::from(g);
@@ -284,9 +333,8 @@ impl Growing<'_> {
     }
 
     fn split(&mut self, leaf: Open, split: Split) {
-        let bins = &self.binned.bins;
         let (left, right): (Vec<u32>, Vec<u32>) =
-            leaf.rows.iter().partition(|i| bins[**i as usize][split.feature] <= split.bin);
+            leaf.rows.iter().partition(|i| self.binned.row(**i as usize)[split.feature] <= split.bin);
         if left.is_empty() || right.is_empty() {
             self.open.push(Open { best: None, ..leaf });
             return;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub const NAMES: [&str; MEMBERS] =
     ["trees", "points and residuals", "last two horizons", "last twelve horizons", "outside"];
 pub const MEMBERS: usize = 5;
+/// Where the trees stand.
+pub const TREES: usize = 0;
 /// Where the member stands that is not of this crate.
 pub const OUTSIDE: usize = 4;
 /// How fast the shared part moves: it sees every series.
@@ -36,6 +38,14 @@ impl Weights {
         }
         shares.iter_mut().for_each(|s| *s /= f64::max(sum, 1e-300));
         shares
+    }
+
+    /// A member that says something from now on begins beside the best: at less, the steps of those in front, which are
+    /// in proportion to what a member weighs, would leave it behind for good.
+    pub fn welcome(&mut self, member: usize) {
+        for logs in &mut self.logs {
+            logs[member] = logs.iter().copied().fold(f64::MIN, f64::max);
+        }
     }
 
     /// Moves down the gradient of what an origin lost.

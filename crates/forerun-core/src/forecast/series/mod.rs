@@ -9,6 +9,7 @@
 pub mod boost;
 pub mod conformal;
 pub mod features;
+pub mod live;
 pub mod members;
 pub mod mix;
 pub mod points;

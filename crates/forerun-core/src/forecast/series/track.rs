@@ -3,6 +3,7 @@
 use super::boost::{Booster, Rows, hash};
 use super::conformal::{self, Widths};
 use super::features::{Frame, Row};
+use super::live::Grower;
 use super::members::{Member, Residuals, Window};
 use super::mix::{self, MEMBERS, OUTSIDE, Weights};
 use super::points::{self, RULES, Record};
@@ -19,11 +20,23 @@ pub struct Shared {
     widths: Widths,
 }
 
+impl Shared {
+    /// Has the trees of a new fit say what they say from now on.
+    pub fn renew(&mut self, trees: Vec<Booster>) {
+        if self.trees.is_empty() {
+            self.weights.welcome(mix::TREES);
+        }
+        self.trees = trees;
+    }
+}
+
 /// Who learns with a series: what all share, and how many series teach it.
 #[derive(Debug)]
 pub struct Teaches<'a> {
     pub shared: &'a mut Shared,
     pub series: usize,
+    /// Where rows for trees are gathered, and the steps of a season.
+    pub rows: Option<(&'a mut Grower, usize)>,
 }
 
 /// A forecast: the quantiles of each step, and how the members weighed in them.
@@ -46,6 +59,31 @@ struct Said {
     told: Told,
 }
 
+impl Said {
+    /// Makes rows of some of its steps, those whose outcome is known.
+    fn rows(
+        &self,
+        past: &Past<'_>,
+        frame: &Frame,
+        (outcomes, known): (&[f64], &[bool]),
+        (steps, draw): (usize, u64),
+        mut push: impl FnMut(&Row, f64, f64),
+    ) {
+        let horizon = self.points.len();
+        for k in 0..steps.min(horizon) {
+            // One draw from each of so many equal parts of the horizon.
+            let (low, high) = (k * horizon / steps.min(horizon), (k + 1) * horizon / steps.min(horizon));
+            let i = low + (hash(draw, k as u64) % (high - low).max(1) as u64) as usize;
+            if known.get(i) == Some(&true) && outcomes.len() > i {
+                let local = self.locals[i];
+                let row = frame.row(past, i + 1, &self.rules[i], self.points[i], local);
+                let target = ((outcomes[i] - self.points[i]) / local).clamp(-1e3, 1e3);
+                push(&row, target, (local / past.scale).clamp(0.1, 5.0));
+            }
+        }
+    }
+}
+
 /// Forecasts that wait for their outcome; older ones are given up.
 const WAITING_MAX: usize = 64;
 
@@ -60,6 +98,8 @@ pub struct Track {
     /// Whether a value below 0 has been seen up to `seen`.
     negative: bool,
     seen: usize,
+    /// Whether the trees have a weight of this series' own.
+    with_trees: bool,
 }
 
 impl Track {
@@ -76,6 +116,18 @@ impl Track {
             let (came, known) = (&values[from..to], &known[from..to]);
             self.record.learn(&said.rules, came, known, said.scale);
             self.residuals.learn(&said.points, came, known, &said.locals);
+            if let Some(Teaches { series, rows: Some((grower, season)), .. }) = &mut teaches {
+                let horizon = said.points.len();
+                let steps = grower.steps(*series, *season, horizon);
+                if steps > 0 {
+                    let values = &values[..from];
+                    let past = Past { values, season: *season, horizon, scale: said.scale };
+                    let (frame, steps) = (Frame::new(&past), (steps, grower.looked()));
+                    said.rows(&past, &frame, (came, known), steps, |row, target, weight| {
+                        grower.push(row, target, weight);
+                    });
+                }
+            }
             if said.mixed.is_empty() {
                 continue;
             }
@@ -83,7 +135,7 @@ impl Track {
             let gradient = mix::gradient(&said.members, &said.mixed, shares, came, known, said.scale);
             self.weights.learn(&gradient, mix::OWN_RATE, true);
             self.widths.learn(&said.told.steps, came, known, conformal::OWN_RATE);
-            if let Some(Teaches { shared, series }) = &mut teaches {
+            if let Some(Teaches { shared, series, .. }) = &mut teaches {
                 shared.weights.learn(&gradient, mix::SHARED_RATE, false);
                 shared.widths.learn(&said.told.steps, came, known, conformal::shared_rate(*series));
             }
@@ -133,18 +185,10 @@ impl Track {
         rows: &mut Rows,
     ) {
         let (said, frame) = self.points(past);
-        let horizon = said.points.len();
-        for k in 0..steps.min(horizon) {
-            // One draw from each of so many equal parts of the horizon.
-            let (low, high) = (k * horizon / steps.min(horizon), (k + 1) * horizon / steps.min(horizon));
-            let i = low + (hash(said.origin as u64, k as u64) % (high - low).max(1) as u64) as usize;
-            if known.get(i) == Some(&true) && outcomes.len() > i {
-                let local = said.locals[i];
-                let row = frame.row(past, i + 1, &said.rules[i], said.points[i], local);
-                let target = ((outcomes[i] - said.points[i]) / local).clamp(-1e3, 1e3);
-                rows.push(row, target, (local / past.scale).clamp(0.1, 5.0));
-            }
-        }
+        let draw = said.origin as u64;
+        said.rows(past, &frame, (outcomes, known), (steps, draw), |row, target, weight| {
+            rows.push(row, target, weight);
+        });
         self.wait(said);
     }
 
@@ -168,6 +212,10 @@ impl Track {
     /// A forecast that is learned from once its horizon is past. `outside` is what a model elsewhere says of the same
     /// steps; empty, or a step short, it says nothing.
     pub fn forecast(&mut self, past: &Past<'_>, shared: &Shared, outside: &[Quantiles]) -> Told {
+        if !self.with_trees && !shared.trees.is_empty() {
+            self.with_trees = true;
+            self.weights.welcome(mix::TREES);
+        }
         let said = self.say(past, shared, outside);
         let told = said.told.clone();
         self.wait(said);
@@ -186,7 +234,7 @@ impl Track {
             let row = |i: usize| frame.row(past, i + 1, &said.rules[i], points[i], locals[i]);
             let rows: Vec<Row> = (0..points.len()).map(row).collect();
             let by_level: Vec<Vec<f64>> = shared.trees.iter().map(|t| t.predict(&rows)).collect();
-            said.members[0].extend((0..points.len()).map(|i| {
+            said.members[mix::TREES].extend((0..points.len()).map(|i| {
                 let mut told = [0.0; LEVELS.len()];
                 for (told, said) in told.iter_mut().zip(&by_level) {
                     *told = points[i] + locals[i] * said[i];
