@@ -22,7 +22,7 @@ const COMPOSE: &str = "FORERUN_TEST_COMPOSE";
 
 /// Recorded minutes of the race, three seconds each.
 const DEMO_MINUTES: &str = "8";
-const DEMO_LIMIT: Duration = Duration::from_secs(180);
+const DEMO_LIMIT: Duration = Duration::from_secs(300);
 
 /// What it takes to run an engine and to fill it.
 const PROGRAMS: &[&str] = &["dockerd", "docker", "iptables", "busybox", "openssl"];

@@ -30,8 +30,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// How long after the last arrival answers are waited for.
-const LAST_ANSWERS: Duration = Duration::from_secs(20);
+/// How long after the last arrival answers are waited for: as long as a request may be held.
+const LAST_ANSWERS: Duration = Duration::from_secs(60);
+/// Far beyond any start on a machine that has nothing else to do. On one that is busy, a late start still serves whoever
+/// waits for it; one that is given up only makes the next one later.
+const START_TIMEOUT: Span = Span::from_secs(60);
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 const LEARNING_BYTES_MAX: u64 = 64 << 20;
 /// Tells a request's user.
@@ -289,7 +292,7 @@ fn specs(script: &Script, instances: &Instances) -> Vec<Arc<ServiceSpec>> {
             port,
             route: RouteRule { hosts: vec![host(id)], paths: Vec::new() },
             ready: Readiness::Tcp,
-            start_timeout: Span::from_secs(20),
+            start_timeout: START_TIMEOUT,
             start_estimate: act.start,
             drain_timeout: Span::from_secs(5),
             concurrency: act.concurrency,

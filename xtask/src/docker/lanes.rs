@@ -48,36 +48,38 @@ fn lanes(tests: &[&'static (&'static str, &'static str)]) -> Vec<Lane> {
     lanes
 }
 
-/// Runs everything, and what is given beside it over an engine of its own; prints what each lane printed when it is over.
+/// Runs everything, then what is given alone, over an engine of its own; prints what each lane printed when it is over.
 ///
 /// # Errors
 /// There is no engine to be had.
 pub(super) fn run(
     tests: &[&'static (&'static str, &'static str)],
     compose: Option<&PathBuf>,
-    beside: fn(&Daemon) -> Count,
+    alone: fn(&Daemon) -> Count,
 ) -> Result<Count, Unavailable> {
     let lanes = lanes(tests);
     let mut engines = Vec::new();
-    for number in 0..=lanes.len() {
+    for number in 0..lanes.len() {
         let daemon = Daemon::start(number)?;
         images::make(&daemon).map_err(Unavailable::Broken)?;
         engines.push(daemon);
     }
     let mut count = Count::default();
     thread::scope(|scope| {
-        let mut engines = engines.into_iter();
-        // It prints a line at a time, whenever that is.
-        let last = engines.next().map(|daemon| scope.spawn(move || beside(&daemon)));
         let running: Vec<_> = lanes
             .iter()
-            .zip(engines)
-            .map(|(lane, daemon)| scope.spawn(move || one(lane, &daemon, compose)))
+            .zip(&engines)
+            .map(|(lane, daemon)| scope.spawn(move || one(lane, daemon, compose)))
             .collect();
-        for lane in running.into_iter().chain(last) {
+        for lane in running {
             count.add(lane.join().unwrap_or(Count::FAILED));
         }
     });
+    // The others' engines would only be in its way.
+    engines.truncate(1);
+    if let Some(daemon) = engines.first() {
+        count.add(alone(daemon));
+    }
     Ok(count)
 }
 
