@@ -24,13 +24,15 @@ fn along(mut values: Vec<f64>, season: usize, horizon: usize) -> Vec<Told> {
     }
     let binned = Binned::new(&rows);
     let mut shared = Shared::default();
+    let mut trees = Vec::new();
     for level in LEVELS {
         let mut fit = Fit::new(&rows, &binned, level);
         for _ in 0..8 {
             fit.grow();
         }
-        shared.trees.push(fit.finish());
+        trees.push(fit.finish());
     }
+    shared.plant(trees);
     let mut track = Track::default();
     let mut told = Vec::new();
     for origin in origins() {

@@ -138,11 +138,11 @@ impl<'a> Fitted<'a> {
         let first = |test_from: usize| (test_from as f64 * FIRST_PART) as usize;
         let (trees, _) = fit(&mut prepared, first);
         let mut shared = Shared::default();
-        shared.trees = trees;
+        shared.plant(trees);
         try_out(&mut prepared, &mut shared, first);
         let tried: Vec<Track> = prepared.iter().map(|p| p.track.clone()).collect();
         let (trees, rows) = fit(&mut prepared, |test_from| test_from);
-        shared.trees = trees;
+        shared.plant(trees);
         for (p, track) in prepared.iter_mut().zip(tried) {
             p.track = track;
         }

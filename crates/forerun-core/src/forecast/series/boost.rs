@@ -106,15 +106,15 @@ fn edges(rows: &Rows, feature: usize) -> Vec<f32> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Node {
+pub(super) struct Node {
     /// Goes left if at most the threshold.
-    feature: u16,
+    pub(super) feature: u16,
     bin: u8,
-    threshold: f32,
+    pub(super) threshold: f32,
     /// Children; a leaf has none, and a value.
-    left: u16,
-    right: u16,
-    value: f32,
+    pub(super) left: u16,
+    pub(super) right: u16,
+    pub(super) value: f32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -141,7 +141,17 @@ pub struct Booster {
 }
 
 impl Booster {
-    /// What is said of each row. Tree by tree, so that a tree is read once for all rows.
+    /// What is said before the first tree.
+    pub(super) fn start(&self) -> f64 {
+        self.start
+    }
+
+    /// The nodes of each tree.
+    pub(super) fn trees(&self) -> impl ExactSizeIterator<Item = &[Node]> {
+        self.trees.iter().map(|tree| &*tree.nodes)
+    }
+
+    /// What is said of each row, tree by tree: the plain way, which [`super::forest`] is held to.
     pub fn predict(&self, rows: &[Row]) -> Vec<f64> {
         let mut said = vec![self.start; rows.len()];
         for tree in &self.trees {

@@ -74,8 +74,7 @@ impl Member for Residuals {
                 // Of a normal distribution as wide as the local scale.
                 return [-1.28, 0.0, 1.28, 1.64, 2.33];
             }
-            let sorted: Vec<f64> = sorted.iter().map(|r| f64::from(*r)).collect();
-            LEVELS.map(|p| quantile(&sorted, p))
+            LEVELS.map(|p| quantile(sorted, p))
         });
         out.extend(
             points

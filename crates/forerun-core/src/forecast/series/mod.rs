@@ -1,7 +1,7 @@
 //! Load forecasts of a regular series: quantiles for each step of a horizon.
 //!
 //! Four stages, each a file: point members whose record weighs them ([`points`]), quantile members on top of them
-//! ([`members`], and boosted trees over [`features`], [`boost`]), a mixture of the members' quantiles that learns by
+//! ([`members`], and boosted trees over [`features`], [`boost`], asked through [`forest`]), a mixture of the members' quantiles that learns by
 //! gradient ([`mix`]), and a conformal stage that widens or narrows what the mixture says until as much lies under a
 //! quantile as should ([`conformal`]). [`track`] runs them over one series. All of it is online but the trees, which
 //! are fitted one tree at a time ([`boost::Fit::grow`]), so that nobody waits for a fit.
@@ -9,6 +9,7 @@
 pub mod boost;
 pub mod conformal;
 pub mod features;
+pub mod forest;
 pub mod live;
 pub mod members;
 pub mod mix;
@@ -101,12 +102,12 @@ pub(crate) fn mean(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// The `p`-quantile of sorted values, between neighbours in proportion; 0 of nothing.
-pub(crate) fn quantile(sorted: &[f64], p: f64) -> f64 {
+pub(crate) fn quantile<T: Copy + Into<f64>>(sorted: &[T], p: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
     let at = p * last as f64;
     let low = at as usize;
-    let high = (low + 1).min(last);
-    sorted[low] + (at - low as f64) * (sorted[high] - sorted[low])
+    let (below, above): (f64, f64) = (sorted[low].into(), sorted[(low + 1).min(last)].into());
+    below + (at - low as f64) * (above - below)
 }
 
 /// The loss of saying that `q` is the `p`-quantile when `y` comes.

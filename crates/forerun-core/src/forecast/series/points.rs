@@ -111,28 +111,53 @@ const LAG_MAX: usize = 130;
 /// Values that a period is looked for in.
 const LOOK_BACK: usize = 240;
 
+/// Lags that are looked at together: sums that do not wait for one another.
+const LAGS: usize = 8;
+
 /// The lag, from 2 on, at which the last values repeat best, if they do so clearly better than from one to the next.
 pub fn period(values: &[f64]) -> Option<usize> {
     let lag_max = LAG_MAX.min(values.len() / 3);
     let window = LOOK_BACK.min(values.len() - lag_max.min(values.len()));
-    let change = |lag: usize| {
-        let from = values.len() - window;
-        mean(values[from..].iter().zip(&values[from - lag..]).map(|(a, b)| (a - b).abs()))
-    };
     if lag_max < 2 || window < 12 {
         return None;
     }
-    let middle = mean(values[values.len() - window..].iter().copied());
-    let usual = mean(values[values.len() - window..].iter().map(|v| (v - middle).abs()));
-    let mut best = (0.9 * change(1).min(usual), None);
-    for lag in 2..=lag_max {
-        let one = change(lag);
+    let from = values.len() - window;
+    let middle = mean(values[from..].iter().copied());
+    let usual = mean(values[from..].iter().map(|v| (v - middle).abs()));
+    let [change] = changes(values, from, 1);
+    let mut best = (0.9 * change.min(usual), None);
+    let mut look = |lag: usize, change: f64| {
         // A multiple of a period repeats as well as the period: it has to be better to be taken.
-        if one < 0.97 * best.0 {
-            best = (one, Some(lag));
+        if change < 0.97 * best.0 {
+            best = (change, Some(lag));
         }
+    };
+    let mut lag = 2;
+    while lag + LAGS <= lag_max + 1 {
+        let changes: [f64; LAGS] = changes(values, from, lag);
+        changes.into_iter().zip(lag..).for_each(|(change, lag)| look(lag, change));
+        lag += LAGS;
+    }
+    for lag in lag..=lag_max {
+        let [change] = changes(values, from, lag);
+        look(lag, change);
     }
     best.1
+}
+
+/// The mean change of the values from `from` on over each of so many lags, the first of which is `lag`.
+fn changes<const N: usize>(values: &[f64], from: usize, lag: usize) -> [f64; N] {
+    let mut sums = [0.0; N];
+    // What lies the highest lag before stands first.
+    let before = values[from + 1 - lag - N..].windows(N).filter_map(|w| <&[f64; N]>::try_from(w).ok());
+    for (value, before) in values[from..].iter().zip(before) {
+        for (sum, before) in sums.iter_mut().zip(before) {
+            *sum += (value - before).abs();
+        }
+    }
+    let n = ((values.len() - from) as f64).max(1.0);
+    sums.reverse();
+    sums.map(|sum| sum / n)
 }
 
 /// How each rule has done on a series, by groups of steps.
@@ -200,5 +225,49 @@ fn group(index: usize) -> usize {
         2..7 => 1,
         7..23 => 2,
         _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forecast::series::boost::hash;
+
+    /// One lag after the other, each by its own sum.
+    fn plain(values: &[f64]) -> Option<usize> {
+        let lag_max = LAG_MAX.min(values.len() / 3);
+        let window = LOOK_BACK.min(values.len() - lag_max);
+        if lag_max < 2 || window < 12 {
+            return None;
+        }
+        let from = values.len() - window;
+        let change =
+            |lag: usize| mean(values[from..].iter().zip(&values[from - lag..]).map(|(a, b)| (a - b).abs()));
+        let middle = mean(values[from..].iter().copied());
+        let usual = mean(values[from..].iter().map(|v| (v - middle).abs()));
+        let mut best = (0.9 * change(1).min(usual), None);
+        for lag in 2..=lag_max {
+            let one = change(lag);
+            if one < 0.97 * best.0 {
+                best = (one, Some(lag));
+            }
+        }
+        best.1
+    }
+
+    #[test]
+    fn a_period_is_found_among_lags_that_are_looked_at_together() {
+        let mut found = 0;
+        for n in 0..600_u64 {
+            let (length, every) = (hash(n, 0) % 420, 2 + hash(n, 1) % 90);
+            let value = |i: u64| {
+                let wave = if i.is_multiple_of(every) { 9.0 } else { (i % every) as f64 / every as f64 };
+                wave + (hash(n, i) % 100) as f64 / 90.0
+            };
+            let values: Vec<f64> = (0..length).map(value).collect();
+            assert_eq!(period(&values), plain(&values), "{length} values, {every}");
+            found += u64::from(period(&values) == Some(every as usize));
+        }
+        assert!(found > 200, "{found}");
     }
 }

@@ -3,6 +3,7 @@
 use super::boost::{Booster, Rows, hash};
 use super::conformal::{self, Widths};
 use super::features::{Frame, Row};
+use super::forest::Forest;
 use super::live::Grower;
 use super::members::{Member, Residuals, Window};
 use super::mix::{self, MEMBERS, OUTSIDE, Weights};
@@ -13,20 +14,45 @@ use std::collections::VecDeque;
 
 /// What all series share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Kept")]
 pub struct Shared {
     /// One for each level; none before the first fit.
-    pub trees: Vec<Booster>,
+    trees: Vec<Booster>,
+    weights: Weights,
+    widths: Widths,
+    /// What the trees are asked through, made of them.
+    #[serde(skip)]
+    forest: Option<Forest>,
+}
+
+/// What is written down of [`Shared`].
+#[derive(Deserialize)]
+struct Kept {
+    trees: Vec<Booster>,
     weights: Weights,
     widths: Widths,
 }
 
+impl From<Kept> for Shared {
+    fn from(Kept { trees, weights, widths }: Kept) -> Self {
+        let forest = Forest::new(&trees);
+        Self { trees, weights, widths, forest }
+    }
+}
+
 impl Shared {
-    /// Has the trees of a new fit say what they say from now on.
+    /// Has the trees of a new fit say what they say from now on, with what others of their like have weighed.
+    pub fn plant(&mut self, trees: Vec<Booster>) {
+        self.forest = Forest::new(&trees);
+        self.trees = trees;
+    }
+
+    /// As [`Shared::plant`]; the first begin beside the best of the other members.
     pub fn renew(&mut self, trees: Vec<Booster>) {
         if self.trees.is_empty() {
             self.weights.welcome(mix::TREES);
         }
-        self.trees = trees;
+        self.plant(trees);
     }
 }
 
@@ -230,15 +256,11 @@ impl Track {
     fn say(&self, past: &Past<'_>, shared: &Shared, outside: &[Quantiles]) -> Said {
         let (mut said, frame) = self.points(past);
         let (points, locals) = (&said.points, &said.locals);
-        if shared.trees.len() == LEVELS.len() {
+        if let Some(forest) = &shared.forest {
             let row = |i: usize| frame.row(past, i + 1, &said.rules[i], points[i], locals[i]);
             let rows: Vec<Row> = (0..points.len()).map(row).collect();
-            let by_level: Vec<Vec<f64>> = shared.trees.iter().map(|t| t.predict(&rows)).collect();
-            said.members[mix::TREES].extend((0..points.len()).map(|i| {
-                let mut told = [0.0; LEVELS.len()];
-                for (told, said) in told.iter_mut().zip(&by_level) {
-                    *told = points[i] + locals[i] * said[i];
-                }
+            said.members[mix::TREES].extend(forest.predict(&rows).iter().enumerate().map(|(i, said)| {
+                let mut told = said.map(|said| points[i] + locals[i] * said);
                 told.sort_unstable_by(f64::total_cmp);
                 told
             }));
