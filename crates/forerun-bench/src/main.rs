@@ -3,6 +3,7 @@
 
 mod core;
 mod forecast;
+mod plan;
 mod predict;
 mod processor;
 mod replay;
@@ -47,9 +48,10 @@ impl Figure {
 type Run = fn() -> Vec<Figure>;
 
 /// Every benchmark by its name.
-const BENCHES: [(&str, Run); 8] = [
+const BENCHES: [(&str, Run); 9] = [
     ("core", core::run),
     ("forecast", forecast::run),
+    ("plan", plan::run),
     ("predict", predict::run),
     ("replay", replay::run),
     ("wake", wake::run),

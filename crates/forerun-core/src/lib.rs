@@ -20,6 +20,7 @@ mod keep_alive;
 mod levels;
 mod lifecycle;
 mod loads;
+pub mod plan;
 mod policy;
 pub mod profile;
 mod room;
