@@ -150,6 +150,23 @@ pub struct LoadForecast {
     pub coverage: Vec<f64>,
     /// What its models weigh, heaviest first.
     pub models: Vec<ModelWeight>,
+    /// By level, what the most requests of these steps take, in the proportions in which activities come of late.
+    #[serde(default)]
+    pub demand: Vec<Demand>,
+}
+
+/// What so many requests at a time take of a service's site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Demand {
+    pub level: f64,
+    pub instances: u32,
+    /// Cores that the activities burn; as network and storage 0 before any was seen.
+    pub cpu_cores: f64,
+    /// Of all these instances.
+    pub memory_bytes: f64,
+    pub network_bytes_per_second: f64,
+    /// From and to disks.
+    pub storage_bytes_per_second: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

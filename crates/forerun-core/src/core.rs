@@ -433,7 +433,12 @@ impl<P: Policy> Core<P> {
 
     /// All services as they are described now, in order of their ids.
     pub fn specs(&self) -> impl Iterator<Item = &Arc<ServiceSpec>> + '_ {
-        self.services.iter().flatten().map(|s| &s.spec)
+        self.specs_from(ServiceId(0))
+    }
+
+    /// Those from an id on.
+    pub fn specs_from(&self, first: ServiceId) -> impl Iterator<Item = &Arc<ServiceSpec>> + '_ {
+        self.services.iter().skip(first.0 as usize).flatten().map(|s| &s.spec)
     }
 
     /// Learning records that routers had to drop so far.

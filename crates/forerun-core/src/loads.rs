@@ -128,6 +128,14 @@ pub struct LoadForecast {
     pub coverage: Option<Quantiles>,
 }
 
+impl LoadForecast {
+    /// The most requests at a time of all steps, at one of [`LEVELS`].
+    #[must_use]
+    pub fn most(&self, level: usize) -> f64 {
+        self.steps.iter().filter_map(|step| step.get(level)).copied().fold(0.0, f64::max)
+    }
+}
+
 impl Loads {
     pub(crate) fn switch_on(&mut self) {
         self.on = true;

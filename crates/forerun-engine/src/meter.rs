@@ -1,7 +1,7 @@
 //! What instances cost and did, integrated over time from the same events and actions that the core sees.
 
 use forerun_types::{Action, Event, InstanceId, InstanceLoad, Reason, ServiceId, Span, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Totals of one service, up to the last event.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +40,8 @@ struct Running {
 pub struct Meter {
     services: BTreeMap<ServiceId, ServiceTotals>,
     running: BTreeMap<InstanceId, Running>,
+    /// The same instances by their services.
+    owned: BTreeSet<(ServiceId, InstanceId)>,
 }
 
 impl Running {
@@ -73,19 +75,37 @@ impl Running {
 }
 
 impl Meter {
-    /// Totals as of `now`, in order of service.
-    pub fn totals(&self, now: Time) -> BTreeMap<ServiceId, ServiceTotals> {
-        let mut services = self.services.clone();
-        for running in self.running.values() {
-            running.clone().advance(now, services.entry(running.service).or_default());
-        }
-        services
+    /// Totals as of `now` of the services from an id on, in order.
+    pub fn totals_from(
+        &self,
+        now: Time,
+        first: ServiceId,
+    ) -> impl Iterator<Item = (ServiceId, ServiceTotals)> + '_ {
+        self.services.range(first..).map(move |(service, totals)| {
+            let mut totals = totals.clone();
+            let own = self.owned.range((*service, InstanceId(0))..=(*service, InstanceId(u64::MAX)));
+            for running in own.filter_map(|(_, instance)| self.running.get(instance)) {
+                running.clone().advance(now, &mut totals);
+            }
+            (*service, totals)
+        })
     }
 
     /// Whose an instance is that is not known to be gone.
     #[must_use]
     pub fn service_of(&self, instance: InstanceId) -> Option<ServiceId> {
         self.running.get(&instance).map(|r| r.service)
+    }
+
+    fn insert(&mut self, instance: InstanceId, running: Running) {
+        self.owned.insert((running.service, instance));
+        self.running.insert(instance, running);
+    }
+
+    fn remove(&mut self, instance: InstanceId) -> Option<Running> {
+        let running = self.running.remove(&instance)?;
+        self.owned.remove(&(running.service, instance));
+        Some(running)
     }
 
     pub(crate) fn action(&mut self, now: Time, action: &Action) {
@@ -95,17 +115,19 @@ impl Meter {
                 let totals = self.services.entry(*service).or_default();
                 totals.started += 1;
                 totals.prewarmed += u64::from(prewarmed);
-                self.running.insert(
-                    *instance,
-                    Running { prewarmed, ..Running::new(*service, spec.resources.memory_bytes, now) },
-                );
+                let running =
+                    Running { prewarmed, ..Running::new(*service, spec.resources.memory_bytes, now) };
+                self.remove(*instance);
+                self.insert(*instance, running);
                 (*service, "start", reason)
             }
             Action::Adopt { instance, service, spec, .. } => {
                 let running =
                     Running { ready: true, ..Running::new(*service, spec.resources.memory_bytes, now) };
                 // Told again of one that it has, it goes on.
-                self.running.entry(*instance).or_insert(running);
+                if !self.running.contains_key(instance) {
+                    self.insert(*instance, running);
+                }
                 *self
                     .services
                     .entry(*service)
@@ -117,7 +139,7 @@ impl Meter {
             }
             Action::LetGo { instance, .. } => {
                 self.change(now, *instance, |_, _| {});
-                self.running.remove(instance);
+                self.remove(*instance);
                 return;
             }
             Action::Want { service, reason, .. } => (*service, "want", reason),
@@ -136,8 +158,8 @@ impl Meter {
             Action::Specialise { instance, spec, reason, .. } => {
                 self.change(now, *instance, |running, _| running.ready = false);
                 // From now on it is the variant's.
-                if let Some(running) = self.running.get_mut(instance) {
-                    running.service = spec.id;
+                if let Some(running) = self.remove(*instance) {
+                    self.insert(*instance, Running { service: spec.id, ..running });
                 }
                 (spec.id, "specialise", reason)
             }
@@ -149,7 +171,10 @@ impl Meter {
 
     pub(crate) fn event(&mut self, now: Time, event: &Event) {
         match event {
-            Event::Began => self.running.clear(),
+            Event::Began => {
+                self.running.clear();
+                self.owned.clear();
+            }
             Event::Ready { instance, took, .. } => {
                 let took: Span = *took;
                 self.change(now, *instance, |running, totals| {
@@ -160,7 +185,7 @@ impl Meter {
             }
             Event::StartFailed { instance, .. } | Event::Died { instance, .. } => {
                 self.change(now, *instance, |_, totals| totals.failed += 1);
-                self.running.remove(instance);
+                self.remove(*instance);
             }
             Event::Specialised { instance, .. } => {
                 self.change(now, *instance, |running, _| running.ready = true);
@@ -169,7 +194,7 @@ impl Meter {
             | Event::StoppedByHand { instance, .. }
             | Event::Completed { instance } => {
                 self.change(now, *instance, |_, _| {});
-                self.running.remove(instance);
+                self.remove(*instance);
             }
             Event::InstanceUsage { instance, memory_bytes, .. } => {
                 self.change(now, *instance, |running, _| running.memory_bytes = *memory_bytes);
@@ -251,10 +276,15 @@ mod tests {
         );
         let address = ([127, 0, 0, 1], 1).into();
         meter.event(at(12), &Event::Ready { instance: InstanceId(1), address, took: Span::from_secs(2) });
+        let so_far =
+            |seconds| meter.totals_from(at(seconds), service).map(|(_, t)| t.idle_byte_seconds).sum::<f64>();
+        assert_eq!(so_far(14), 2e9, "what still runs counts as well");
+        assert!(meter.totals_from(at(14), ServiceId(1)).next().is_none());
         meter.event(at(15), &load(15, 1));
         meter.event(at(16), &load(16, 0));
         meter.event(at(20), &Event::Stopped { instance: InstanceId(1) });
-        let totals = &meter.totals(at(100))[&service];
+        let (of, totals) = meter.totals_from(at(100), ServiceId(0)).next().unwrap();
+        assert_eq!(of, service);
         let gb = 1e9;
         assert_eq!(totals.starting_byte_seconds, 2.0 * gb);
         assert_eq!(totals.busy_byte_seconds, 1.0 * gb);

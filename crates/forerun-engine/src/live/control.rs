@@ -116,7 +116,8 @@ pub(super) fn in_its_terms(core: &Core<AnyPolicy>, event: Event) -> Event {
             Event::Service(Arc::new(ServiceSpec { id, ..(*spec).clone() }))
         }
         Event::Override { service, order } if order.instances == Some(AS_IT_IS) => {
-            let up = core.services().find(|s| s.service == service).map_or(0, |s| up(&s));
+            let told = core.services_from(service).next().filter(|(s, _)| s.service == service);
+            let up = told.map_or(0, |(s, _)| up(&s));
             Event::Override { service, order: Override { instances: Some(up), ..order } }
         }
         event => event,

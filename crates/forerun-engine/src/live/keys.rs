@@ -7,20 +7,27 @@ use forerun_core::ServiceStatus;
 use forerun_types::ServiceId;
 use std::collections::BTreeMap;
 
-/// Services with what their variants have counted in, in order of their ids; and the variants, by their parents.
-pub(super) fn gathered(
-    all: impl Iterator<Item = ServiceStatus>,
-) -> (Vec<ServiceStatus>, BTreeMap<ServiceId, Vec<ServiceStatus>>) {
-    let (mut services, variants): (Vec<_>, Vec<_>) = all.partition(|s| s.variant.is_none());
-    let mut keys: BTreeMap<ServiceId, Vec<ServiceStatus>> = BTreeMap::new();
-    for status in variants {
-        let Some(parent) = status.variant.as_ref().map(|variant| variant.of) else { continue };
-        if let Ok(at) = services.binary_search_by_key(&parent, |s| s.service) {
-            add(&mut services[at], &status);
+/// Services as they are looked at, a few at a time.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// With what their variants have counted in, in order of their ids.
+    pub(super) services: Vec<ServiceStatus>,
+    /// Variants, by their parents.
+    pub(super) keys: BTreeMap<ServiceId, Vec<ServiceStatus>>,
+}
+
+impl Gathered {
+    /// Takes the next in order of ids: a variant comes after its parent, which was there before it.
+    pub(super) fn take(&mut self, status: ServiceStatus) {
+        let Some(parent) = status.variant.as_ref().map(|variant| variant.of) else {
+            self.services.push(status);
+            return;
+        };
+        if let Ok(at) = self.services.binary_search_by_key(&parent, |s| s.service) {
+            add(&mut self.services[at], &status);
         }
-        keys.entry(parent).or_default().push(status);
+        self.keys.entry(parent).or_default().push(status);
     }
-    (services, keys)
 }
 
 fn add(parent: &mut ServiceStatus, variant: &ServiceStatus) {
@@ -39,28 +46,20 @@ fn add(parent: &mut ServiceStatus, variant: &ServiceStatus) {
     }
 }
 
-/// Totals with those of variants counted to their parents.
-pub(super) fn totals(
-    all: BTreeMap<ServiceId, ServiceTotals>,
-    elder: impl Fn(ServiceId) -> ServiceId,
-) -> BTreeMap<ServiceId, ServiceTotals> {
-    let mut sums: BTreeMap<ServiceId, ServiceTotals> = BTreeMap::new();
-    for (service, totals) in all {
-        let sum = sums.entry(elder(service)).or_default();
-        sum.started += totals.started;
-        sum.prewarmed += totals.prewarmed;
-        sum.prewarmed_used += totals.prewarmed_used;
-        sum.failed += totals.failed;
-        sum.starting_byte_seconds += totals.starting_byte_seconds;
-        sum.busy_byte_seconds += totals.busy_byte_seconds;
-        sum.idle_byte_seconds += totals.idle_byte_seconds;
-        sum.start_seconds_sum += totals.start_seconds_sum;
-        sum.start_seconds_count += totals.start_seconds_count;
-        for (decision, count) in totals.decisions {
-            *sum.decisions.entry(decision).or_default() += count;
-        }
+/// Counts what a variant, or a service itself, has come to.
+pub(super) fn count(sum: &mut ServiceTotals, totals: ServiceTotals) {
+    sum.started += totals.started;
+    sum.prewarmed += totals.prewarmed;
+    sum.prewarmed_used += totals.prewarmed_used;
+    sum.failed += totals.failed;
+    sum.starting_byte_seconds += totals.starting_byte_seconds;
+    sum.busy_byte_seconds += totals.busy_byte_seconds;
+    sum.idle_byte_seconds += totals.idle_byte_seconds;
+    sum.start_seconds_sum += totals.start_seconds_sum;
+    sum.start_seconds_count += totals.start_seconds_count;
+    for (decision, count) in totals.decisions {
+        *sum.decisions.entry(decision).or_default() += count;
     }
-    sums
 }
 
 #[cfg(test)]
@@ -84,14 +83,17 @@ mod tests {
             let service = ServiceId(if key == "red" { 1 } else { 2 });
             tell(Event::Waiting { router: RouterId(0), service, user: UserKey(0), waiting });
         }
-        let (services, keys) = gathered(core.services());
+        let mut gathered = Gathered::default();
+        core.services().for_each(|status| gathered.take(status));
+        let Gathered { services, keys } = gathered;
         assert_eq!((services.len(), services[0].waiting, services[0].instances.len()), (1, 5, 6));
         let names: Vec<_> = keys[&parent].iter().map(|s| (s.name.as_str(), s.waiting)).collect();
         assert_eq!(names, [("shop@red", 2), ("shop@blue", 3)]);
 
         let of = |started| ServiceTotals { started, ..ServiceTotals::default() };
-        let all = [(ServiceId(0), of(1)), (ServiceId(1), of(2)), (ServiceId(3), of(4))].into();
-        let sums = totals(all, |id| core.elder_of(id));
-        assert_eq!(sums.iter().map(|(id, t)| (id.0, t.started)).collect::<Vec<_>>(), [(0, 3), (3, 4)]);
+        let mut sum = of(1);
+        count(&mut sum, ServiceTotals { decisions: [(("start", "waiting"), 2)].into(), ..of(2) });
+        count(&mut sum, ServiceTotals { decisions: [(("start", "waiting"), 3)].into(), ..of(0) });
+        assert_eq!((sum.started, sum.decisions[&("start", "waiting")]), (3, 5));
     }
 }

@@ -49,6 +49,8 @@ const EVENTS_AT_ONCE: usize = 1_024;
 /// The longest sleep: time zones and the published view are looked at in between.
 const SLEEP_MAX: Span = Span::from_millis(200);
 const ZONES_EVERY: Span = Span::from_secs(30);
+/// Services whose time zones are looked at between two events.
+const ZONES_AT_ONCE: usize = 64;
 /// Segments are a sixteenth of the journal's budget, within these.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(64 << 20);
 /// How much longer than its services' drain times a shutdown may take.
@@ -196,8 +198,12 @@ impl Engine {
         let (publisher, published) = publish::channel();
         let metrics = Arc::new(Metrics::new());
         let observer = Observer::new(Arc::clone(&metrics), &first_site);
-        let offsets =
-            Offsets { offset_seconds: settings.offset_seconds, told: BTreeMap::new(), next: Time::default() };
+        let offsets = Offsets {
+            offset_seconds: settings.offset_seconds,
+            told: BTreeMap::new(),
+            next: Time::default(),
+            from: None,
+        };
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || drive(shell, &inbox, first, publisher, offsets, observer))
@@ -287,28 +293,40 @@ impl Engine {
     }
 }
 
+/// Local times, looked at a few services at a time.
 struct Offsets {
     offset_seconds: OffsetSeconds,
     told: BTreeMap<ServiceId, i32>,
+    /// When the next round begins.
     next: Time,
+    /// Where the round that is under way goes on.
+    from: Option<ServiceId>,
 }
 
 type LiveShell = Shell<LiveClock, LiveDisk, LiveBackends, LiveRouters>;
 
 impl Offsets {
     /// Tells the core of local times that have changed.
-    fn tell(&mut self, shell: &mut LiveShell) {
-        if shell.now() < self.next {
-            return;
-        }
-        self.next = shell.now() + ZONES_EVERY;
-        let names: Vec<(ServiceId, String)> = shell.core().services().map(|s| (s.service, s.name)).collect();
-        for (service, name) in names {
-            let seconds = (self.offset_seconds)(&name, shell.now());
+    /// Whether there are more to be looked at now.
+    fn tell(&mut self, shell: &mut LiveShell) -> bool {
+        let first = match self.from.take() {
+            Some(first) => first,
+            None if shell.now() < self.next => return false,
+            None => {
+                self.next = shell.now() + ZONES_EVERY;
+                ServiceId(0)
+            }
+        };
+        let some: Vec<Arc<ServiceSpec>> =
+            shell.core().specs_from(first).take(ZONES_AT_ONCE).map(Arc::clone).collect();
+        self.from = some.last().map(|spec| ServiceId(spec.id.0 + 1));
+        for spec in some {
+            let (service, seconds) = (spec.id, (self.offset_seconds)(&spec.name, shell.now()));
             if self.told.insert(service, seconds) != Some(seconds) {
                 shell.handle(&Event::ZoneOffset { service, seconds });
             }
         }
+        self.from.is_some()
     }
 }
 
@@ -336,17 +354,20 @@ fn drive(
         shell.handle(event);
     };
     while !shell.finished() {
-        shell.pass();
-        offsets.tell(&mut shell);
-        publisher.publish(&shell);
-        let patience = Span(shell.next_wake().since(shell.now()).0.min(SLEEP_MAX.0));
-        let Some(event) = inbox.recv_timeout(patience.into()) else { continue };
-        let event = control::in_its_terms(shell.core(), event);
-        handle(&mut shell, &event);
+        let more = publisher.noted(|publisher| {
+            shell.pass();
+            offsets.tell(&mut shell) | publisher.publish(&shell)
+        });
+        let wake = shell.next_wake().since(shell.now()).0.min(SLEEP_MAX.0);
+        let patience = if more { Span::ZERO } else { Span(wake) };
+        let Some(mut event) = inbox.recv_timeout(patience.into()) else { continue };
         for _ in 0..EVENTS_AT_ONCE {
-            let Some(event) = inbox.try_recv() else { break };
-            let event = control::in_its_terms(shell.core(), event);
-            handle(&mut shell, &event);
+            publisher.noted(|_| {
+                let event = control::in_its_terms(shell.core(), event);
+                handle(&mut shell, &event);
+            });
+            let Some(next) = inbox.try_recv() else { break };
+            event = next;
         }
     }
     shell.flush();

@@ -207,7 +207,7 @@ impl ApiSource {
             let level = LEVELS.iter().position(|level| *level == quantile);
             let told = s.forecast.as_ref().zip(level);
             let load = match told {
-                Some((told, level)) => told.steps.iter().map(|step| step[level]).fold(0.0, f64::max),
+                Some((told, level)) => told.most(level),
                 None => f64::from(s.needed_quantile(s.in_flight + s.waiting, quantile)),
             };
             self.metrics.set_forecast_load(&s.name, site, label, load);

@@ -3,7 +3,7 @@
 use super::control::{mode_name, mode_word, word};
 use super::publish::View;
 use forerun_api::{
-    ActivityCost, Down, Instance, Instances, KeyStatus, Load, LoadForecast, ModelWeight, NextChange,
+    ActivityCost, Demand, Down, Instance, Instances, KeyStatus, Load, LoadForecast, ModelWeight, NextChange,
     ServiceStatus, SiteStatus, Waits, Woken,
 };
 use forerun_core::forecast::series::LEVELS;
@@ -71,11 +71,11 @@ pub(super) fn service(
         keys: view.keys.get(&s.service).into_iter().flatten().map(key).collect(),
         activities: s.actions.iter().map(activity).collect(),
         load: (!s.actions.is_empty()).then(|| load(s)),
-        forecast: s.forecast.as_ref().map(forecast),
+        forecast: s.forecast.as_ref().map(|told| forecast(s, spec, told)),
     }
 }
 
-fn forecast(told: &CoreForecast) -> LoadForecast {
+fn forecast(s: &CoreStatus, spec: &ServiceSpec, told: &CoreForecast) -> LoadForecast {
     LoadForecast {
         from: told.from.as_secs_f64(),
         step_seconds: told.step.as_secs_f64(),
@@ -87,6 +87,20 @@ fn forecast(told: &CoreForecast) -> LoadForecast {
             .iter()
             .map(|(model, weight)| ModelWeight { model: (*model).to_owned(), weight: *weight })
             .collect(),
+        demand: LEVELS.iter().enumerate().map(|(l, level)| demand(s, spec, *level, told.most(l))).collect(),
+    }
+}
+
+/// What so many requests at a time take.
+fn demand(s: &CoreStatus, spec: &ServiceSpec, level: f64, requests: f64) -> Demand {
+    let takes = s.takes(spec, requests);
+    Demand {
+        level,
+        instances: takes.instances,
+        cpu_cores: takes.cpu,
+        memory_bytes: takes.memory_bytes,
+        network_bytes_per_second: takes.network_bytes_per_s,
+        storage_bytes_per_second: takes.storage_bytes_per_s,
     }
 }
 

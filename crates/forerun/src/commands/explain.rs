@@ -113,6 +113,7 @@ fn people(s: &ServiceStatus, wakes: &Wakes, now: f64) -> String {
     text += "\n";
     text.extend(takes(s));
     text.extend(s.forecast.as_ref().and_then(expects));
+    text.extend(s.forecast.as_ref().and_then(needs));
     for w in s.wakes.iter().rev() {
         text += &format!("woken   {} by {}\n", ago(w.at), cause(&w.by));
     }
@@ -160,6 +161,20 @@ fn expects(told: &LoadForecast) -> Option<String> {
     Some(format!(
         "expects {usual:.1} requests at a time at the most in the next {ahead}, 9 times in 10 under {high:.1}, \
          99 in 100 under {highest:.1}{by}\n"
+    ))
+}
+
+/// What that is expected to take.
+fn needs(told: &LoadForecast) -> Option<String> {
+    let d = told.demand.iter().find(|d| d.level == 0.9)?;
+    let counted = if d.instances == 1 { "1 instance" } else { &format!("{} instances", d.instances) };
+    Some(format!(
+        "needs   for that, 9 times in 10 at most: {counted}, {:.2} cores, {} of memory, {}/s over the network, \
+         {}/s from and to disks\n",
+        d.cpu_cores,
+        bytes(d.memory_bytes as u64),
+        bytes(d.network_bytes_per_second as u64),
+        bytes(d.storage_bytes_per_second as u64)
     ))
 }
 
@@ -224,7 +239,7 @@ fn token(agent: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forerun_api::{Instances, NextChange, Woken};
+    use forerun_api::{Demand, Instances, NextChange, Woken};
 
     fn web() -> ServiceStatus {
         ServiceStatus {
@@ -277,6 +292,32 @@ mod tests {
             used it 10s ago: GET /metrics from 10.0.0.1 (Prometheus/2.45), by the router\n\
             if one of these is no person, the label forerun.wake.deny=prometheus keeps it from waking and from counting\n";
         assert_eq!(people(&web(), &wakes, 1_000.0), expect);
+    }
+
+    #[test]
+    fn people_read_what_is_expected_and_what_that_takes() {
+        let demand = |level: f64, instances| Demand {
+            level,
+            instances,
+            cpu_cores: 0.456,
+            memory_bytes: 122e6,
+            network_bytes_per_second: 3e6,
+            storage_bytes_per_second: 0.0,
+        };
+        let told = LoadForecast {
+            step_seconds: 60.0,
+            levels: vec![0.5, 0.9, 0.99],
+            steps: vec![vec![1.0, 2.0, 4.0], vec![1.5, 1.9, 4.0]],
+            demand: vec![demand(0.5, 1), demand(0.9, 2), demand(0.99, 4)],
+            ..LoadForecast::default()
+        };
+        let status = ServiceStatus { forecast: Some(told), ..web() };
+        let text = people(&status, &Wakes::default(), 1_000.0);
+        let expect = "expects 1.5 requests at a time at the most in the next 2m, 9 times in 10 under 2.0, \
+            99 in 100 under 4.0\n\
+            needs   for that, 9 times in 10 at most: 2 instances, 0.46 cores, 122MB of memory, 3MB/s over the network, \
+            0B/s from and to disks\n";
+        assert!(text.contains(expect), "{text}");
     }
 
     #[test]
