@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Adopt(AdoptArgs),
     /// What was up of a service at a time, and why, from the journal
     Why(WhyArgs),
+    /// What the traffic so far costs, and what others would have made of it, from the journal
+    Savings(SavingsArgs),
     /// Write, check or describe a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -240,6 +242,27 @@ pub(crate) struct WhyArgs {
     /// So many changes before that at most
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) changes: usize,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SavingsArgs {
+    /// Count from there on: a time back, as 30d, or a date; what lies before only teaches [default: all]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Whom to compare with: policies as `forerun replay` knows them, separated by commas
+    #[arg(long, value_name = "P[,P...]", default_value = "keep-alive=10m,knative,always-on", num_args = 1)]
+    pub(crate) against: Vec<String>,
+    /// Folder of the journal, or one segment [default: that of the configuration's store]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) journal: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Write a page with the table, a chart, and what was saved, in money where the configuration has prices
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

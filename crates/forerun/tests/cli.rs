@@ -260,6 +260,37 @@ fn what_if_of_a_journal() {
     );
 }
 
+/// The same, as one who wants to know what it saved asks.
+#[test]
+fn savings_of_a_journal() {
+    let folder = Folder::new("savings");
+    let journal = concat!(env!("CARGO_MANIFEST_DIR"), "/../forerun-engine/tests/journals/v3.frj");
+    let printed = json(&folder, &["savings", "--journal", journal, "--html", "saved.html", "--json"]);
+    let rows = printed["policies"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["policy"].as_str().unwrap()).collect();
+    assert_eq!(names, ["forerun", "keep-alive=10m", "knative", "always-on"]);
+    assert!(rows.iter().all(|row| row["requests"] == rows[0]["requests"]), "{printed}");
+    assert!(std::fs::read_to_string(folder.0.join("saved.html")).unwrap().contains("always-on"));
+    // A part of it: what lies before is not counted.
+    let requests = |since: &str| {
+        let args = ["savings", "--journal", journal, "--since", since, "--against", "none", "--json"];
+        json(&folder, &args)["policies"][0]["requests"].as_u64().unwrap()
+    };
+    assert_eq!(requests("1990-01-01"), rows[0]["requests"].as_u64().unwrap());
+    check(&folder.0, &["savings", "--journal", journal, "--since", "1h"], 2, "", "forerun: --since: ");
+    check(
+        &folder.0,
+        &["savings", "--journal", journal, "--since", "soon"],
+        2,
+        "",
+        "forerun: --since: \"soon\" is neither a time back, as 30d, nor",
+    );
+    check(&folder.0, &["savings"], 2, "", "forerun: there is no forerun.toml here");
+    // From the configuration's folder, where nothing has run yet.
+    std::fs::write(folder.0.join("forerun.toml"), "[store]\nfolder = \"state\"\n").unwrap();
+    check(&folder.0, &["savings"], 1, "", "forerun: ");
+}
+
 #[test]
 fn doctor_names_what_is_wrong_with_its_mend() {
     let folder = Folder::new("doctor");

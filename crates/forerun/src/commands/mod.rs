@@ -15,14 +15,17 @@ pub(crate) mod predict;
 mod route;
 #[cfg(feature = "docker")]
 mod sablier;
+mod savings;
 mod status;
 mod up;
 mod why;
 
-use crate::cli::Command;
+use crate::cli::{Command, ConfigFile};
+use crate::config::{Config, FILE};
 use crate::failure::Failure;
 use crate::open_files;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// Runs a command; what it prints for people and programs goes to `out`.
 ///
@@ -55,6 +58,25 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         #[cfg(not(feature = "docker"))]
         Command::Adopt(_) => Err(Failure::Running("this forerun was built without docker".to_owned())),
         Command::Why(args) => why::run(&args, out),
+        Command::Savings(args) => savings::run(&args, out),
         Command::Config(command) => config::run(&command, out),
     }
+}
+
+/// The journal that was said, or the one of the configuration, and the configuration's file where one was read.
+///
+/// # Errors
+/// Neither was said and there is no configuration here, or it is wrong.
+fn journal_folder(said: Option<&Path>, file: &ConfigFile) -> Result<(PathBuf, Option<PathBuf>), Failure> {
+    let config = file.config.as_deref();
+    if let Some(journal) = said {
+        return Ok((journal.to_owned(), config.map(Path::to_owned)));
+    }
+    let path = config.unwrap_or(Path::new(FILE));
+    if config.is_none() && !path.is_file() {
+        return Err(Failure::Arguments(format!(
+            "there is no {FILE} here to say where the journal is; give -c FILE or --journal FOLDER"
+        )));
+    }
+    Ok((Config::load(path)?.store.folder.join("journal"), Some(path.to_owned())))
 }

@@ -1,19 +1,19 @@
 //! `forerun why SERVICE --at TIME`: what was up then and why, from the journal alone.
 
+use super::journal_folder;
 use crate::cli::WhyArgs;
-use crate::config::{Config, FILE, nearest};
+use crate::config::nearest;
 use crate::failure::Failure;
 use forerun_engine::journal::{Account, Entry, HistoryError, Stage, Standing, What, account};
 use forerun_types::{StopWhy, Time};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::{Path, PathBuf};
 
 /// # Errors
 /// A time that is none, a journal that cannot be read, a service or a time that it does not know.
 pub(crate) fn run(args: &WhyArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let at = time(&args.at)?;
-    let journal = journal(args)?;
+    let (journal, _) = journal_folder(args.journal.as_deref(), &args.file)?;
     let changes = args.changes.min(CHANGES_MAX);
     let account = account(&journal, &args.service, at, changes).map_err(|e| failure(&args.service, &e))?;
     for lost in &account.lost {
@@ -35,20 +35,6 @@ fn time(text: &str) -> Result<Time, Failure> {
     let wrong = |why: String| Failure::Arguments(format!("--at: {why}"));
     let micros = forerun_trace::parse_instant(text.as_bytes()).map_err(wrong)?;
     u64::try_from(micros).map(Time).map_err(|_| wrong(format!("{text} is before 1970")))
-}
-
-/// What was said, or what the configuration says.
-fn journal(args: &WhyArgs) -> Result<PathBuf, Failure> {
-    if let Some(path) = &args.journal {
-        return Ok(path.clone());
-    }
-    let path = args.file.config.as_deref().unwrap_or(Path::new(FILE));
-    if args.file.config.is_none() && !path.is_file() {
-        return Err(Failure::Arguments(format!(
-            "there is no {FILE} here to say where the journal is; give -c FILE or --journal FOLDER"
-        )));
-    }
-    Ok(Config::load(path)?.store.folder.join("journal"))
 }
 
 fn failure(service: &str, error: &HistoryError) -> Failure {
