@@ -5,7 +5,7 @@
 //! gradient of the log of what happened's chance, w_k (p_k / p - 1).
 
 use super::evidence::{CANDIDATES, CHAIN_OWN, EXPERTS, Evidence, POPULAR, TOTALS, VARIETIES};
-use super::fast::exp;
+use super::fast::{self, exp};
 use super::items::Items;
 use super::keys::{ALL_FIRST, ALL_ORDERS, OWN_ORDERS};
 use super::store::Store;
@@ -96,7 +96,7 @@ impl Blend {
                 None => e.entries.of(w).for_each(|(slot, count)| shares[slot] += each * count),
             }
         }
-        self.rest = (1.0 - shares[..e.candidates.len()].iter().sum::<f32>()).max(1e-6);
+        self.rest = (1.0 - fast::sum(&shares[..e.candidates.len()])).max(1e-6);
     }
 
     /// What an item is given that is no candidate.

@@ -1,7 +1,7 @@
 //! How often each expert has seen each candidate.
 
-use super::evidence::{CANDIDATES, Witness};
-use super::fast::ln;
+use super::evidence::{CANDIDATES, NO_SLOT, Witness};
+use super::fast::ln_roughly;
 
 /// How often each expert has seen each candidate: a column each, so that whole columns are worked on at once.
 #[derive(Clone, Debug, Default)]
@@ -22,20 +22,19 @@ impl Entries {
         self.len
     }
 
-    /// Adds those of `count` that are wanted, without a branch for each: which are is as good as drawn.
+    /// Adds those that are candidates, without a branch for each: which are is as good as drawn.
     #[inline]
-    pub(super) fn extend(&mut self, count: usize, one: impl Fn(usize) -> (u8, f32, bool)) {
-        let end = self.len + count;
+    pub(super) fn extend<N: Copy + Into<f32>>(&mut self, each: impl ExactSizeIterator<Item = (u8, N)>) {
+        let end = self.len + each.len();
         if self.slots.len() < end {
             self.slots.resize(end, 0);
             self.counts.resize(end, 0.0);
         }
         let (slots, counts) = (&mut self.slots[self.len..end], &mut self.counts[self.len..end]);
         let mut kept = 0;
-        for i in 0..count {
-            let (slot, n, wanted) = one(i);
-            (slots[kept], counts[kept]) = (slot, n);
-            kept += usize::from(wanted);
+        for (slot, n) in each {
+            (slots[kept], counts[kept]) = (slot, n.into());
+            kept += usize::from(slot != NO_SLOT);
         }
         self.len += kept;
     }
@@ -54,14 +53,17 @@ impl Entries {
 
     /// Sets the lifts of the first witnesses' entries: by how much each count is above what `first` gives the candidate.
     pub(super) fn lift(&mut self, witnesses: &[Witness], first: &[f32; CANDIDATES], prior: f32) {
-        self.lifts.clear();
+        let end = witnesses.last().map_or(0, |w| w.to);
+        self.lifts.resize(end.max(self.lifts.len()), 0.0);
         for w in witnesses {
             let expected = prior * w.total.max(1.0);
-            self.lifts
-                .extend(self.slots[w.from..w.to].iter().map(|slot| expected * first[at(*slot)] + prior));
+            let slots = self.slots[w.from..w.to].iter();
+            let lifts = self.lifts[w.from..w.to].iter_mut();
+            lifts.zip(slots).for_each(|(lift, slot)| *lift = expected * first[at(*slot)] + prior);
         }
         // Apart, so that several are divided at once.
-        self.lifts.iter_mut().zip(&self.counts).for_each(|(lift, count)| *lift = ln(1.0 + count / *lift));
+        let (lifts, counts) = (&mut self.lifts[..end], &self.counts[..end]);
+        lifts.iter_mut().zip(counts).for_each(|(lift, count)| *lift = ln_roughly(1.0 + count / *lift));
     }
 
     #[inline]

@@ -3,15 +3,19 @@
 use super::entries::Entries;
 use super::history::History;
 use super::items::Items;
-use super::keys::{ALL_FIRST, ALL_ORDERS, LOOKED_UP, OWN_ORDERS};
+use super::keys::{ALL_FIRST, ALL_ORDERS, LAGS_BACK, LOOKED_UP, OWN_ORDERS, PLACE};
 use super::store::Store;
 
 /// Items that are weighed one by one; the others share what is left. More than these gain nothing.
 pub(super) const CANDIDATES: usize = 64;
 /// The most frequent followers of each context that become candidates.
 const PER_CONTEXT: usize = 24;
-/// Followers of a context that are looked at.
+/// Followers of a context that are looked at, and of those that so many things follow that the rest say little: what
+/// everyone does, all the time and at this place of the history, and what comes soon after a step further back.
 const HEARD: usize = 128;
+const HEARD_OF_ALL: usize = 24;
+const HEARD_OF_PLACE: usize = 32;
+const HEARD_OF_LAGS: usize = 96;
 /// How much less a step further back weighs, in the three experts that look at the user's last steps only.
 const DECAYS: [f32; 3] = [0.5, 0.8, 0.95];
 /// Steps that weigh less are not looked at.
@@ -65,7 +69,7 @@ pub(super) struct Witness {
 }
 
 pub(super) const NOBODY: u16 = u16::MAX;
-const NO_SLOT: u8 = u8::MAX;
+pub(super) const NO_SLOT: u8 = u8::MAX;
 
 /// By candidate; 0 beyond the last.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,7 +116,6 @@ pub(super) struct Evidence {
 
 impl Evidence {
     pub(super) fn gather(&mut self, store: &Store, items: &Items, keys: &[u64; LOOKED_UP], h: &History) {
-        self.found.clear();
         store.find_all(keys, ALL_FIRST, &mut self.found);
         self.propose(store, items, h);
         self.others = self.candidates.len() < items.distinct as usize;
@@ -185,11 +188,9 @@ impl Evidence {
 
     fn looked_up(&mut self, store: &Store, k: usize, at: usize) {
         let from = self.entries.len();
-        let (items, counts) = heard(store, at);
-        self.entries.extend(items.len(), |i| {
-            let slot = self.slot_of.get(items[i] as usize).copied().unwrap_or(NO_SLOT);
-            (slot, f32::from(counts[i]), slot != NO_SLOT)
-        });
+        let (items, counts) = heard(store, k, at);
+        let slot_of = |item: u32| self.slot_of.get(item as usize).copied().unwrap_or(NO_SLOT);
+        self.entries.extend(items.iter().zip(counts).map(|(item, n)| (slot_of(*item), *n)));
         let slot = store.slot(at);
         let trust = trust(slot.total(), slot.distinct());
         if k < OWN_ORDERS.len() {
@@ -202,7 +203,7 @@ impl Evidence {
         }
         let last = self.slot(slot.last).unwrap_or(NOBODY);
         let to = self.entries.len();
-        let total: u32 = match slot.distinct() > HEARD {
+        let total: u32 = match slot.distinct() > items.len() {
             true => counts.iter().map(|c| u32::from(*c)).sum(),
             false => slot.total(),
         };
@@ -250,10 +251,11 @@ impl Evidence {
         }
         for j in 0..DECAYS.len() {
             let from = self.entries.len();
-            self.entries.extend(distinct, |i| {
-                let count = counts[j][usize::from(order[i]) % CANDIDATES];
-                (order[i], count, count > 0.0)
-            });
+            let counts = counts[j];
+            self.entries.extend(order[..distinct].iter().map(|slot| {
+                let count = counts[usize::from(*slot) % CANDIDATES];
+                (if count > 0.0 { *slot } else { NO_SLOT }, count)
+            }));
             if sums[j] > 0.0 {
                 self.witness(DECAY_FIRST + j, from, sums[j], trust(h.len() as u32, h.len().min(2)));
             }
@@ -290,7 +292,7 @@ impl Evidence {
         let own_links = self.witnesses.iter().filter(|w| own && links(w.expert, true));
         for witness in self.witnesses.iter().filter(|w| links(w.expert, false)).chain(own_links) {
             p *= witness.backed;
-            let count = held(store, witness.at, item);
+            let count = held(store, witness, item);
             if count > 0.0 {
                 p += (count - DISCOUNT) / witness.total;
             }
@@ -312,7 +314,7 @@ impl Evidence {
             POPULAR => items.counts[item as usize] as f32,
             UNIFORM => 1.0,
             CHAIN_ALL | CHAIN_OWN => self.chain_of(store, items, item, w.expert == CHAIN_OWN),
-            k if k < LOOKED_UP => held(store, w.at, item),
+            k if k < LOOKED_UP => held(store, w, item),
             _ => 0.0,
         };
         count / w.total
@@ -337,14 +339,19 @@ fn links(expert: usize, own: bool) -> bool {
 
 /// What a context may say: its most frequent followers.
 #[inline]
-fn heard(store: &Store, at: usize) -> (&[u32], &[u16]) {
+fn heard(store: &Store, k: usize, at: usize) -> (&[u32], &[u16]) {
     let (items, counts) = store.followers(at);
-    let len = items.len().min(HEARD);
+    let len = items.len().min(match k {
+        ALL_FIRST => HEARD_OF_ALL,
+        PLACE => HEARD_OF_PLACE,
+        _ if LAGS_BACK.contains(&k) => HEARD_OF_LAGS,
+        _ => HEARD,
+    });
     (&items[..len], &counts[..len])
 }
 
-fn held(store: &Store, at: usize, item: u32) -> f32 {
-    let (items, counts) = heard(store, at);
+fn held(store: &Store, w: &Witness, item: u32) -> f32 {
+    let (items, counts) = heard(store, w.expert, w.at);
     items.iter().position(|i| *i == item).map_or(0.0, |i| f32::from(counts[i]))
 }
 

@@ -14,11 +14,15 @@ pub(super) const ALL_ORDERS: [usize; 6] = [0, 1, 2, 3, 4, 5];
 const LAGS: [usize; 7] = [1, 2, 3, 4, 5, 6, 7];
 
 /// Contexts that are looked up.
-pub(super) const LOOKED_UP: usize = OTHERS_FIRST + 16;
+pub(super) const LOOKED_UP: usize = OTHERS_FIRST + 15;
 /// The first of everyone's.
 pub(super) const ALL_FIRST: usize = OWN_ORDERS.len();
 const LAG_FIRST: usize = ALL_FIRST + ALL_ORDERS.len();
 const OTHERS_FIRST: usize = LAG_FIRST + LAGS.len();
+/// The steps before the last.
+pub(super) const LAGS_BACK: std::ops::Range<usize> = LAG_FIRST + 1..OTHERS_FIRST;
+/// The place in the history.
+pub(super) const PLACE: usize = OTHERS_FIRST;
 
 /// When and who, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +39,7 @@ pub struct Asked {
 
 /// Whether a context is a user's own.
 pub(super) fn is_own(k: usize) -> bool {
-    k < ALL_FIRST || [8, 11, 12].contains(&k.wrapping_sub(OTHERS_FIRST))
+    k < ALL_FIRST || [7, 10, 11].contains(&k.wrapping_sub(OTHERS_FIRST))
 }
 
 /// What stands for the contexts after orders and lags.
@@ -43,7 +47,6 @@ const OTHERS: [&str; LOOKED_UP - OTHERS_FIRST] = [
     "place in the history",
     "place and last item",
     "set of items so far",
-    "last item and its run",
     "last and third last",
     "second and third last",
     "first and last item",
@@ -109,26 +112,25 @@ fn others(asked: &Asked, h: &History, own: u64, keys: &mut [u64]) {
     keys[0] = join(join(0x2001, place), 0);
     keys[1] = join(join(0x2002, place), last);
     keys[2] = if h.len() > 1 { join(0x2003, h.set()) } else { 0 };
-    keys[3] = if last > 0 { join(join(0x2004, last), u64::from(h.run().min(15))) } else { 0 };
-    keys[4] = if third > 0 { join(join(0x2005, last), third) } else { 0 };
-    keys[5] = if third > 0 { join(join(0x2006, before), third) } else { 0 };
-    keys[6] = if !h.is_empty() { join(join(0x2007, u64::from(h.first())), last) } else { 0 };
+    keys[3] = if third > 0 { join(join(0x2005, last), third) } else { 0 };
+    keys[4] = if third > 0 { join(join(0x2006, before), third) } else { 0 };
+    keys[5] = if !h.is_empty() { join(join(0x2007, u64::from(h.first())), last) } else { 0 };
     if let Some(gap) = asked.gap_s {
         let octave = u64::from(64 - (gap.max(0) as u64 * 2).leading_zeros());
-        keys[7] = join(join(0x2008, octave), last);
-        keys[8] = if known { join(join(own, octave), 0x2009) } else { 0 };
-        keys[9] = join(join(0x200a, octave), join(last, before));
+        keys[6] = join(join(0x2008, octave), last);
+        keys[7] = if known { join(join(own, octave), 0x2009) } else { 0 };
+        keys[8] = join(join(0x200a, octave), join(last, before));
     }
     if let Some(at) = asked.at_s {
         let hour = at.div_euclid(3600).rem_euclid(24) as u64;
-        keys[10] = join(join(0x200b, hour), last);
-        keys[11] = if known { join(join(own, hour), 0x200c) } else { 0 };
+        keys[9] = join(join(0x200b, hour), last);
+        keys[10] = if known { join(join(own, hour), 0x200c) } else { 0 };
     }
-    keys[12] = if last > 0 && known { join(own ^ h.set(), 0x200d) } else { 0 };
+    keys[11] = if last > 0 && known { join(own ^ h.set(), 0x200d) } else { 0 };
     if asked.group != 0 {
         let group = join(asked.group, 0x200e);
-        keys[13] = join(group, 0);
-        keys[14] = if last > 0 { join(group, last) } else { 0 };
-        keys[15] = if before > 0 { join(join(group, last), before) } else { 0 };
+        keys[12] = join(group, 0);
+        keys[13] = if last > 0 { join(group, last) } else { 0 };
+        keys[14] = if before > 0 { join(join(group, last), before) } else { 0 };
     }
 }

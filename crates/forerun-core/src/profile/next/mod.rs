@@ -23,6 +23,7 @@ mod rescore;
 mod slots;
 mod store;
 mod when;
+mod windows;
 
 use super::table::{Table, Worth};
 use blend::Blend;
@@ -199,14 +200,15 @@ impl Predictor {
     fn count(&mut self, keys: &[u64; LOOKED_UP], user: u64, item: u32) {
         self.items.add(item);
         let begun = self.evidence.own_depth + OWN_BEGUN;
-        let wanted = |k: usize, key: u64| key != 0 && (k < begun || k >= ALL_FIRST);
+        let wanted = |k: usize| k < begun || k >= ALL_FIRST;
         let mut found = self.evidence.found.iter().copied().peekable();
-        for (k, key) in keys.iter().enumerate() {
-            let place = found.next_if(|(kind, _)| *kind == k).map(|(_, at)| at);
-            if wanted(k, *key) {
-                let (owner, fade) = if is_own(k) { (user, OWN_FADE) } else { (0, ALL_FADE) };
-                self.store.add(place, *key, owner, item, fade);
-            }
+        let place = |k: usize| found.next_if(|(kind, _)| *kind == k).map(|(_, at)| at);
+        let places: [Option<usize>; LOOKED_UP] = std::array::from_fn(place);
+        let new = |k: &usize| places[*k].is_none() && keys[*k] != 0 && wanted(*k);
+        self.store.expect::<LOOKED_UP>((0..LOOKED_UP).filter(new).map(|k| keys[k]));
+        for (k, key) in keys.iter().enumerate().filter(|(k, key)| **key != 0 && wanted(*k)) {
+            let (owner, fade) = if is_own(k) { (user, OWN_FADE) } else { (0, ALL_FADE) };
+            self.store.add(places[k], *key, owner, item, fade);
         }
     }
 

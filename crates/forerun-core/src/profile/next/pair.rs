@@ -8,7 +8,7 @@
 use super::evidence::Evidence;
 use super::fast::squash;
 use super::history::History;
-use super::refine::{Cell, Place, STEPS, logit, row_untaught};
+use super::refine::{Cell, Place, STEPS, best_but, logit, row_untaught};
 use serde::{Deserialize, Serialize};
 
 const TABLES: usize = 2;
@@ -50,11 +50,9 @@ impl Pair {
     pub(super) fn divide(&mut self, e: &Evidence, h: &History, chances: &mut [f32]) {
         self.asked = None;
         let Some(last) = h.recent().next().and_then(|item| e.slot(item)).map(usize::from) else { return };
-        let others = chances.iter().take(e.candidates.len()).enumerate().filter(|(i, _)| *i != last);
-        let (other, second) =
-            others.fold((last, 0.0), |best, (i, p)| if *p > best.1 { (i, *p) } else { best });
-        let both = chances[last] + second;
-        if other == last || both <= 0.0 {
+        let Some(other) = best_but(&chances[..e.candidates.len()], last) else { return };
+        let both = chances[last] + chances[other];
+        if both <= 0.0 {
             return;
         }
         let z = logit(chances[last] / both);

@@ -8,7 +8,7 @@
 //! (M. Mahoney, *Adaptive weighing of context models for lossless data compression*, Florida Tech CS-2005-16).
 
 use super::evidence::Evidence;
-use super::fast::{ln, squash};
+use super::fast::{highest, ln, squash, sum};
 use super::history::History;
 use super::keys::ALL_ORDERS;
 use super::pair::Pair;
@@ -149,10 +149,12 @@ impl Refine {
     /// What is left goes to those that were not refined, in proportion.
     fn spread_rest(&mut self, left: f32) {
         let Self { chances, asked, .. } = self;
-        let refined = |i: usize| asked.iter().flatten().any(|a| a.slot == i);
-        let said: f32 = chances.iter().enumerate().filter(|(i, _)| !refined(*i)).map(|(_, p)| p).sum();
-        let scale = left / said.max(f32::MIN_POSITIVE);
-        chances.iter_mut().enumerate().filter(|(i, _)| !refined(*i)).for_each(|(_, p)| *p *= scale);
+        let refined = asked.map(|asked| asked.map(|a| (a.slot, std::mem::take(&mut chances[a.slot]))));
+        let scale = left / sum(chances).max(f32::MIN_POSITIVE);
+        chances.iter_mut().for_each(|p| *p *= scale);
+        for (slot, p) in refined.into_iter().flatten() {
+            chances[slot] = p;
+        }
     }
 
     /// Learns which candidate it was, if it was any.
@@ -191,16 +193,17 @@ fn rows(e: &Evidence, h: &History, slot: usize, owner: u64) -> [usize; TABLES] {
 
 /// The likeliest and the second likeliest; of equals the first.
 fn best_two(chances: &[f32]) -> [Option<usize>; RANKS] {
-    let mut best = [None; RANKS];
-    let mut held = [f32::MIN; RANKS];
-    for (i, p) in chances.iter().enumerate().filter(|(_, p)| **p > f32::MIN) {
-        if *p > held[0] {
-            (best, held) = ([Some(i), best[0]], [*p, held[0]]);
-        } else if *p > held[1] {
-            (best[1], held[1]) = (Some(i), *p);
-        }
-    }
-    best
+    let best = best_but(chances, usize::MAX);
+    [best, best.and_then(|best| best_but(chances, best))]
+}
+
+/// The likeliest but one, the first of equals. First how likely, then which: looked for so, several are looked at at once.
+pub(super) fn best_but(chances: &[f32], but: usize) -> Option<usize> {
+    let (before, after) = chances.split_at(but.min(chances.len()));
+    let after = after.get(1..).unwrap_or_default();
+    let best = highest(before).max(highest(after));
+    let first = |part: &[f32]| part.iter().position(|p| *p == best);
+    first(before).or_else(|| first(after).map(|at| before.len() + 1 + at))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use super::blend::Shares;
 use super::evidence::{CANDIDATES, CHAIN_ALL, Evidence, NOBODY, POPULAR, TOTALS, VARIETIES};
-use super::fast::{exp_all, ln_all};
+use super::fast::{exp_all, highest, ln_all, sum};
 use super::history::History;
 use super::keys::LOOKED_UP;
 use crate::profile::table::spread;
@@ -20,9 +20,9 @@ const GRADIENT_PRIOR: f32 = 1.0;
 /// What a count is measured against, in counts.
 const LIFT_PRIOR: f32 = 0.1;
 /// Candidates whose chance was off by less teach their hashed weights nothing.
-const ERROR_LEAST: f32 = 3e-4;
+const ERROR_LEAST: f32 = 1e-3;
 /// Candidates to which the first stage gives less have no hashed weights: few of them would be touched again.
-const HASHED_LEAST: f32 = 5e-4;
+const HASHED_LEAST: f32 = 1e-3;
 
 /// Where the weights of each kind of feature begin.
 const REST: usize = 1;
@@ -245,10 +245,10 @@ impl Rescore {
         if !e.others {
             chances[count] = NONE;
         }
-        let highest = chances.iter().fold(f32::MIN, |m, z| m.max(*z));
+        let highest = highest(chances);
         chances.iter_mut().for_each(|z| *z -= highest);
         exp_all(chances);
-        let each = 1.0 / chances.iter().sum::<f32>();
+        let each = 1.0 / sum(chances);
         chances.iter_mut().for_each(|z| *z *= each);
     }
 
@@ -259,7 +259,7 @@ impl Rescore {
             let Some(w) = e.witnesses.iter().rfind(|w| w.expert == CHAIN_ALL + j) else { continue };
             self.chained[j] = CHAINS + TOTALS * j + w.trust / VARIETIES;
             chain.extend_from_slice(&e.dense[w.expert - POPULAR].0[..e.candidates.len()]);
-            chain.push((1.0 - chain.iter().sum::<f32>()).max(REST_LEAST));
+            chain.push((1.0 - sum(chain)).max(REST_LEAST));
             ln_all(chain);
             chain.iter_mut().zip(&self.logs).for_each(|(above, log)| *above -= log);
         }

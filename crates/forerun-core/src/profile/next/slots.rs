@@ -29,12 +29,6 @@ impl<T: Copy> Slots<T> {
     pub(super) fn get(&self, at: usize) -> Option<&T> {
         self.0.get(at / PART).map(|part| &part[at % PART])
     }
-
-    /// `N` neighbours, the first of which stands at a multiple of `N`.
-    #[inline]
-    pub(super) fn window<const N: usize>(&self, at: usize) -> &[T] {
-        &self.0[at / PART][at % PART..][..N]
-    }
 }
 
 impl<T> Index<usize> for Slots<T> {

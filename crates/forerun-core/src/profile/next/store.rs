@@ -1,8 +1,11 @@
 //! What has followed each context: a hash table within a bound on memory, a cache line for each context, and blocks
-//! beside it for those that many things follow.
+//! beside it for those that many things follow. What tells keys apart and how much each would be missed
+//! stands beside it once more, in few bytes: most contexts that are asked for are not there, and of those that are counted
+//! many are new.
 
 use super::profile::{Context, Contexts};
 use super::slots::Slots;
+use super::windows::{ERAS, WINDOW, Window, Worth, mark, place};
 use crate::profile::table::spread;
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +13,13 @@ use serde::{Deserialize, Serialize};
 const INLINE: usize = 4;
 /// Followers that a block of each class holds.
 const BLOCK: [usize; 3] = [16, 64, 256];
-/// Slots in which a key may stand.
-const WINDOW: usize = 4;
 const NONE: u32 = u32::MAX;
 /// Of the memory: what slots get, the old half and the new whole while they grow; blocks of each class share the rest.
 const SLOTS_SHARE: f64 = 0.6;
 /// A count that reaches this halves all counts of its context.
 const COUNT_MAX: u16 = 60_000;
+/// A slot and what stands of it in its window.
+const SLOT_BYTES: usize = size_of::<Slot>() + size_of::<Window>() / WINDOW;
 
 /// One context, in one cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,8 +38,6 @@ pub(super) struct Slot {
     len: u16,
     /// Class (upper two bits) and number of the block that holds them; [`NONE`]: the slot itself.
     block: u32,
-    /// When it was last counted in, in steps of the store's clock.
-    used: u32,
     items: [u32; INLINE],
     counts: [u16; INLINE],
 }
@@ -49,7 +50,6 @@ const FREE: Slot = Slot {
     streak: 0,
     len: 0,
     block: NONE,
-    used: 0,
     items: [0; INLINE],
     counts: [0; INLINE],
 };
@@ -74,18 +74,21 @@ struct Blocks {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Store {
+    windows: Vec<Window>,
     slots: Slots<Slot>,
     blocks: [Blocks; 3],
     blocks_max: [usize; 3],
     len: usize,
     slots_max: usize,
-    clock: u32,
+    /// Eras so far: the table was counted in as often as it has slots in [`ERAS`] of them. And how often it was in this one.
+    era: u32,
+    clock: usize,
 }
 
 impl Store {
     /// A store that never takes more than about `bytes_max`.
     pub(super) fn new(bytes_max: usize) -> Self {
-        let fit = (bytes_max as f64 * SLOTS_SHARE) as usize / size_of::<Slot>();
+        let fit = (bytes_max as f64 * SLOTS_SHARE) as usize / SLOT_BYTES;
         let slots_max = ((fit * 2 / 3).max(1) + 1).next_power_of_two() / 2;
         let mut blocks_max = [0; 3];
         for (max, len) in blocks_max.iter_mut().zip(BLOCK) {
@@ -93,18 +96,20 @@ impl Store {
             *max = each as usize / (len * (size_of::<u32>() + size_of::<u16>()));
         }
         Self {
+            windows: vec![Window::default(); Slots::<Slot>::MIN / WINDOW],
             slots: Slots::new(FREE),
             blocks: Default::default(),
             blocks_max,
             len: 0,
             slots_max: slots_max.max(Slots::<Slot>::MIN),
+            era: 0,
             clock: 0,
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
         let blocks: usize = self.blocks.iter().map(|b| b.items.len() * 6).sum();
-        self.slots.len() * size_of::<Slot>() + blocks
+        self.slots.len() * SLOT_BYTES + blocks
     }
 
     fn home(&self, key: u64) -> usize {
@@ -115,11 +120,14 @@ impl Store {
     #[inline]
     pub(super) fn find(&self, key: u64) -> Option<usize> {
         let home = self.home(key);
-        self.slots.window::<WINDOW>(home).iter().position(|s| s.key == key).map(|at| home + at)
+        let marked = self.windows[home / WINDOW].marks.iter().zip(home..);
+        let mut places = marked.filter(|(held, _)| **held == mark(key)).map(|(_, at)| at);
+        places.find(|at| self.slots[*at].key == key)
     }
 
-    /// The places of those contexts that are there, with their numbers. All are reached for at once: the memory is
-    /// slow, and they do not depend on one another. Of the first `nested` none is there if the one before is not.
+    /// The places of those contexts that are there, with their numbers. All are reached for at once, marks first, then
+    /// slots, then blocks: the memory is slow, and they do not depend on one another. No branch looks at what one of
+    /// them says before all are on their way. Of the first `nested` none is there if the one before is not.
     pub(super) fn find_all<const N: usize>(
         &self,
         keys: &[u64; N],
@@ -127,19 +135,54 @@ impl Store {
         out: &mut Vec<(usize, usize)>,
     ) {
         let homes = keys.map(|key| self.home(key));
-        let touched = homes.map(|home| self.slots[home].key);
-        let mut missed = false;
-        for (k, (key, (first, home))) in keys.iter().zip(touched.into_iter().zip(homes)).enumerate() {
-            if *key == 0 || (missed && k < nested) {
-                continue;
+        let windows = homes.map(|home| self.windows[home / WINDOW].marks);
+        let mut places = [(0, 0); N];
+        let mut there = 0;
+        for (k, key) in keys.iter().enumerate() {
+            let (inside, marked) = place(windows[k], mark(*key));
+            places[there] = (k, homes[k] + inside);
+            there += usize::from(marked & (*key != 0));
+        }
+        let places = &places[..there];
+        // A mark stands for many keys, though two of them hardly ever meet.
+        let met = places.iter().fold(true, |met, (k, at)| met & (self.slots[*at].key == keys[*k]));
+        out.clear();
+        if met {
+            out.extend_from_slice(places);
+        } else {
+            out.extend(places.iter().filter_map(|(k, _)| self.find(keys[*k]).map(|at| (*k, at))));
+        }
+        // Of those that are nested none is there if the one before is not.
+        let mut next = 0;
+        out.retain(|(k, _)| {
+            let kept = *k >= nested || *k == next;
+            next += usize::from(kept);
+            kept
+        });
+        let touched = out.iter().map(|(_, at)| self.touch(*at)).fold(0, |sum, n| sum ^ n);
+        std::hint::black_box(touched);
+    }
+
+    /// Reaches for the slots that new contexts will take, all at once.
+    pub(super) fn expect<const N: usize>(&self, new: impl Iterator<Item = u64>) {
+        let (mut places, mut count) = ([0; N], 0);
+        for key in new.take(N) {
+            let home = self.home(key);
+            places[count] = home + self.windows[home / WINDOW].room(self.era);
+            count += 1;
+        }
+        std::hint::black_box(places[..count].iter().fold(0, |sum, at| sum ^ self.slots[*at].block));
+    }
+
+    /// Reads what will be read soon.
+    #[inline]
+    fn touch(&self, at: usize) -> u32 {
+        match self.slots[at].block {
+            NONE => 0,
+            block => {
+                let (class, start) = block_at(block);
+                self.blocks[class].items[start] ^ u32::from(self.blocks[class].counts[start])
             }
-            if first == *key {
-                out.push((k, home));
-                continue;
-            }
-            let found = self.slots.window::<WINDOW>(home).iter().position(|s| s.key == *key);
-            missed = found.is_none();
-            out.extend(found.map(|at| (k, home + at)));
         }
     }
 
@@ -164,11 +207,10 @@ impl Store {
     /// Counts a follower of a context. `fade` is the total at which its counts are halved.
     /// `place`: where the context was found, if it was and if nothing else is there now.
     pub(super) fn add(&mut self, place: Option<usize>, key: u64, owner: u64, item: u32, fade: u32) {
-        self.clock = self.clock.saturating_add(1);
+        self.tick();
         let still = place.filter(|at| self.slots.get(*at).is_some_and(|slot| slot.key == key));
         let at = still.unwrap_or_else(|| self.entry(key, owner));
         let slot = &mut self.slots[at];
-        slot.used = self.clock;
         if slot.last == item {
             slot.streak = slot.streak.saturating_add(1);
         } else {
@@ -176,6 +218,7 @@ impl Store {
             slot.streak = 1;
         }
         slot.total += 1;
+        self.windows[at / WINDOW].worths[at % WINDOW] = Worth::new(self.era, slot.total);
         let full = slot.total >= fade;
         let capacity = if slot.block == NONE { INLINE } else { BLOCK[block_at(slot.block).0] };
         let (items, counts, len) = self.parts(at);
@@ -200,6 +243,13 @@ impl Store {
         }
         if full {
             self.fade(at);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.clock += 1;
+        if self.clock >= self.slots_max / ERAS as usize {
+            (self.era, self.clock) = (self.era.wrapping_add(1), 0);
         }
     }
 
@@ -279,22 +329,29 @@ impl Store {
             return at;
         }
         let at = self.make_room(key);
-        self.free_block(self.slots[at].block);
-        self.slots[at] = Slot { key, owner, ..FREE };
+        // A free slot is not read: the memory is slow.
+        if self.windows[at / WINDOW].marks[at % WINDOW] != 0 {
+            self.free_block(self.slots[at].block);
+        }
+        self.set(at, Slot { key, owner, ..FREE });
         at
+    }
+
+    fn set(&mut self, at: usize, slot: Slot) {
+        self.windows[at / WINDOW].marks[at % WINDOW] = if slot.key == 0 { 0 } else { mark(slot.key) };
+        self.slots[at] = slot;
     }
 
     /// A slot for a new key: a free one, one of a larger table, or that of the neighbour that would be missed least.
     fn make_room(&mut self, key: u64) -> usize {
         loop {
             let home = self.home(key);
-            if let Some(at) = (home..home + WINDOW).find(|at| self.slots[*at].key == 0) {
-                self.len += 1;
-                return at;
-            }
-            if self.slots.len() >= self.slots_max {
-                let worth = |at: &usize| worth(&self.slots[*at], self.clock, self.slots_max);
-                return (home..home + WINDOW).min_by_key(worth).unwrap_or(home);
+            let window = &self.windows[home / WINDOW];
+            let place = window.room(self.era);
+            let free = window.marks[place] == 0;
+            if free || self.slots.len() >= self.slots_max {
+                self.len += usize::from(free);
+                return home + place;
             }
             self.double();
         }
@@ -304,6 +361,7 @@ impl Store {
     fn double(&mut self) {
         let old = self.slots.len();
         self.slots.double(FREE);
+        self.windows.resize(self.slots.len() / WINDOW, Window::default());
         for at in 0..old {
             let slot = self.slots[at];
             let home = self.home(slot.key);
@@ -311,9 +369,11 @@ impl Store {
                 continue;
             }
             // Of four at most there is always room.
-            if let Some(to) = (home..home + WINDOW).find(|at| self.slots[*at].key == 0) {
-                self.slots[to] = slot;
-                self.slots[at] = FREE;
+            if let (place, true) = place(self.windows[home / WINDOW].marks, 0) {
+                let to = home + place;
+                self.set(to, slot);
+                self.windows[to / WINDOW].worths[to % WINDOW] = self.windows[at / WINDOW].worths[at % WINDOW];
+                self.set(at, FREE);
             }
         }
     }
@@ -336,10 +396,10 @@ impl Store {
     pub(super) fn replace(&mut self, owner: u64, contexts: &Contexts) {
         self.forget(owner);
         for (key, context) in contexts.iter().filter(|(key, _)| *key != 0) {
-            self.clock = self.clock.saturating_add(1);
+            self.tick();
             let at = self.entry(key, owner);
             let slot = &mut self.slots[at];
-            (slot.used, slot.last, slot.streak) = (self.clock, context.last, context.streak);
+            (slot.last, slot.streak) = (context.last, context.streak);
             for (item, count) in context.followers.iter().take(BLOCK[BLOCK.len() - 1]) {
                 let len = usize::from(self.slots[at].len);
                 let block = self.slots[at].block;
@@ -352,6 +412,7 @@ impl Store {
                 self.slots[at].len += 1;
                 self.slots[at].total += u32::from((*count).min(COUNT_MAX - 1));
             }
+            self.windows[at / WINDOW].worths[at % WINDOW] = Worth::new(self.era, self.slots[at].total);
         }
     }
 
@@ -360,20 +421,14 @@ impl Store {
         for at in 0..self.slots.len() {
             if self.slots[at].key != 0 && self.slots[at].owner == owner {
                 self.free_block(self.slots[at].block);
-                self.slots[at] = FREE;
+                self.set(at, FREE);
                 self.len -= 1;
             }
         }
     }
 }
 
-/// What was counted often and lately would be missed most. A halving of the count weighs as much as the table's
-/// turning over once.
-fn worth(slot: &Slot, clock: u32, slots: usize) -> u64 {
-    let age = u64::from(clock - slot.used) / (slots as u64);
-    (u64::from(slot.total) << 16) / (age + 1)
-}
-
+#[inline]
 fn block_at(block: u32) -> (usize, usize) {
     let class = (block >> 30) as usize;
     (class, (block & 0x3fff_ffff) as usize * BLOCK[class])

@@ -10,6 +10,7 @@
 
 mod cell;
 
+use super::fast::sum;
 use super::store::join;
 use crate::profile::table::{Table, Worth, spread};
 use cell::{Cell, FOLLOWERS};
@@ -70,7 +71,8 @@ pub struct Quick {
     found: [Option<(usize, usize)>; CONTEXTS.len()],
     items: [u32; CANDIDATES],
     chances: [f32; CANDIDATES],
-    class_of: [u8; CANDIDATES],
+    /// By class: the candidate that is of it; all others are of the last.
+    recent: [Option<usize>; STEPS],
     count: usize,
     rest: f32,
     /// By hash of the item: its number among the candidates.
@@ -97,7 +99,7 @@ impl Quick {
             found: [None; CONTEXTS.len()],
             items: [0; CANDIDATES],
             chances: [0.0; CANDIDATES],
-            class_of: [0; CANDIDATES],
+            recent: [None; STEPS],
             count: 0,
             rest: 1.0,
             place: [u8::MAX; 256],
@@ -114,22 +116,23 @@ impl Quick {
         self.keys = keys(user, &recent);
         // All are reached for at once: the memory is slow, and they do not depend on one another.
         let homes = self.keys.map(|key| key as usize & (self.cells.len() - WINDOW));
-        let touched = homes.map(|home| self.cells[home].key);
+        let touched = homes.map(|home| [self.cells[home].key, self.cells[home + 1].key]);
         let mut left = 1.0;
-        for (k, (home, first)) in homes.into_iter().zip(touched).enumerate() {
+        for (k, (home, [first, second])) in homes.into_iter().zip(touched).enumerate() {
             let key = self.keys[k];
             self.found[k] = None;
-            let at = if first == key { home } else { home + 1 };
-            if key == 0 || self.cells[at].key != key {
+            if key == 0 || (first != key && second != key) {
                 continue;
             }
-            let cell = self.cells[at];
+            let at = home + usize::from(first != key);
+            let cell = &self.cells[at];
             let total = cell.total();
             let bucket = bucket(total, cell.counts[0]);
             self.found[k] = Some((at, bucket));
             let share = self.shares[k][bucket].0;
             let each = left * share / total as f32;
-            for (item, count) in cell.items.into_iter().zip(cell.counts).take_while(|(_, c)| *c > 0) {
+            let (items, counts) = (cell.items, cell.counts);
+            for (item, count) in items.into_iter().zip(counts).take_while(|(_, c)| *c > 0) {
                 self.add(item, each * f32::from(count));
             }
             left *= 1.0 - share;
@@ -147,17 +150,24 @@ impl Quick {
 
     /// Sets right how likely what the user has just turned to is, and what not. `rest`: what all others have.
     fn correct(&mut self, recent: &Recent, rest: f32) {
+        self.recent = [None; STEPS];
+        let mut kept = [0.0; STEPS];
         let held = &recent.items[..STEPS.min(recent.seen as usize)];
-        let mut sum = rest;
-        for i in 0..self.count {
-            let class = held.iter().position(|item| *item == self.items[i]).unwrap_or(STEPS);
-            self.class_of[i] = class as u8;
-            self.chances[i] *= self.ratio[class];
-            sum += self.chances[i];
+        for (class, (item, kept)) in held.iter().zip(&mut kept).enumerate() {
+            // An item stands in the class of its latest step.
+            if let Some(at) = self.number(*item).filter(|_| !held[..class].contains(item)) {
+                (self.recent[class], *kept) = (Some(at), self.chances[at] * self.ratio[class]);
+            }
         }
-        let scale = if self.count == 0 { 0.0 } else { 1.0 / sum };
-        self.chances[..self.count].iter_mut().for_each(|p| *p *= scale);
-        self.rest = if self.count == 0 { 1.0 } else { rest * scale };
+        let chances = &mut self.chances[..self.count];
+        chances.iter_mut().for_each(|p| *p *= self.ratio[STEPS]);
+        for (at, kept) in self.recent.iter().zip(kept) {
+            at.iter().for_each(|at| chances[*at] = kept);
+        }
+        let all = sum(chances) + rest;
+        let scale = if chances.is_empty() { 0.0 } else { 1.0 / all };
+        chances.iter_mut().for_each(|p| *p *= scale);
+        self.rest = if chances.is_empty() { 1.0 } else { rest * scale };
     }
 
     /// How much of what came is owed to each context, and how much to shorter ones.
@@ -188,20 +198,40 @@ impl Quick {
 
     /// What was said of each class, and what came.
     fn learn_classes(&mut self, item: u32) {
+        let came = self.number(item);
         let mut off = [0.0f32; CLASSES];
-        for (i, class) in self.class_of[..self.count].iter().enumerate() {
-            let came = if self.items[i] == item { 1.0 } else { 0.0 };
-            off[usize::from(*class) % CLASSES] += came - self.chances[i];
+        // The last class has what the others have not.
+        off[STEPS] = if came.is_some() { self.rest } else { self.rest - 1.0 };
+        for (class, at) in self.recent.iter().enumerate() {
+            if let Some(at) = at {
+                off[class] = if came == Some(*at) { 1.0 } else { 0.0 } - self.chances[*at];
+                off[STEPS] -= off[class];
+            }
         }
         for (ratio, off) in self.ratio.iter_mut().zip(off) {
             *ratio = (*ratio * (1.0 + CLASS_RATE * off)).clamp(0.01, 100.0);
         }
     }
 
+    /// An item's number among the candidates, if it is one.
+    fn number(&self, item: u32) -> Option<usize> {
+        let mut at = hash(item);
+        loop {
+            let held = usize::from(self.place[usize::from(at)]);
+            if held >= self.count {
+                return None;
+            }
+            if self.items[held] == item {
+                return Some(held);
+            }
+            at = at.wrapping_add(1);
+        }
+    }
+
     /// Adds to an item's chance; where it stands is found by its hash.
     #[inline]
     fn add(&mut self, item: u32, chance: f32) {
-        let mut at = (item.wrapping_mul(0x9e37_79b1) >> 24) as u8;
+        let mut at = hash(item);
         loop {
             let held = usize::from(self.place[usize::from(at)]);
             if held >= self.count {
@@ -234,7 +264,7 @@ impl Quick {
     /// The chance of one item, if it is one of those that were thought of.
     #[must_use]
     pub fn chance_of(&self, item: u32) -> Option<f32> {
-        self.items[..self.count].iter().position(|i| *i == item).map(|at| self.chances[at])
+        self.number(item).map(|at| self.chances[at])
     }
 
     /// Items that were thought of.
@@ -328,6 +358,10 @@ fn teach((share, n): &mut (f32, f32), owed: f32, left: f32) {
 /// A user's mark; one in four thousand million shares it, and is forgotten too.
 fn owner(user: u64) -> u32 {
     (spread(user) >> 32) as u32 | 1
+}
+
+fn hash(item: u32) -> u8 {
+    (item.wrapping_mul(0x9e37_79b1) >> 24) as u8
 }
 
 fn keys(user: u64, recent: &Recent) -> [u64; CONTEXTS.len()] {
