@@ -12,6 +12,7 @@ mod sets;
 mod specialise;
 mod users;
 mod wake;
+mod wake_busy;
 mod wake_docker;
 
 use serde::Serialize;

@@ -43,6 +43,7 @@ pub(crate) fn run() -> Vec<Figure> {
         std::thread::sleep(APART);
     }
     runtime.block_on(engine.shutdown());
+    let busy = crate::wake_busy::run(&runtime, &folder);
     let containers = crate::wake_docker::run(&folder);
     let _ = std::fs::remove_dir_all(&folder);
     let (median_woken, median_by_hand) = (quantile(&mut woken, 0.5), quantile(&mut by_hand, 0.5));
@@ -55,11 +56,12 @@ pub(crate) fn run() -> Vec<Figure> {
         Figure::new("request to answer, p90", high_woken, "ms", by, high_by_hand),
         overhead,
     ];
+    figures.extend(busy);
     figures.extend(containers);
     figures
 }
 
-fn settings(folder: &Path) -> Settings {
+pub(crate) fn settings(folder: &Path) -> Settings {
     let this = std::env::current_exe().unwrap_or_else(|e| fail(&format!("cannot find this program: {e}")));
     let spec = ServiceSpec {
         backend: "process".to_owned(),
@@ -117,7 +119,7 @@ pub(crate) fn wake(router: SocketAddr) -> f64 {
 }
 
 /// Milliseconds from the program's start to the end of its first answer.
-fn start_by_hand() -> f64 {
+pub(crate) fn start_by_hand() -> f64 {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).map(|a| a.port());
     let port = port.unwrap_or_else(|e| fail(&format!("no free port: {e}")));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
