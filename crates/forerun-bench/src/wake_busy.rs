@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const SERVICES: u32 = 10_000;
-const WAKES: usize = 100;
+const WAKES: usize = 150;
 /// From an answer to the next wake: by then it is asleep again, or the wake does not count.
 const APART: Duration = Duration::from_millis(600);
 /// So many services are there before all the others are: few that are forecast often teach trees as well as many.
