@@ -203,6 +203,10 @@ pub struct Load {
     pub storage_bytes_per_second: f64,
     /// Activities in flight.
     pub concurrency: f64,
+    /// Instances at which all but one request in a hundred wait for less than the class's latency target, if they come at
+    /// random.
+    #[serde(default)]
+    pub instances_for_target: u32,
 }
 
 /// A service's instances of one key.

@@ -23,6 +23,7 @@ mod loads;
 pub mod plan;
 mod policy;
 pub mod profile;
+mod queueing;
 mod room;
 mod settle;
 mod takes;

@@ -1,8 +1,9 @@
 //! What a forecast of activities takes of all four resources, in the proportions in which activities come of late.
 
+use crate::queueing::Offered;
 use crate::usage::Load;
 use crate::view::ServiceStatus;
-use forerun_types::ServiceSpec;
+use forerun_types::{ServiceSpec, Span};
 use serde::Serialize;
 
 /// What so many requests at a time take of a service's site.
@@ -19,6 +20,18 @@ pub struct Takes {
 }
 
 impl ServiceStatus {
+    /// The least number of instances at which all but one request in a hundred wait for less than the class's latency
+    /// target, while as many come as of late, at random, and take as long: Erlang's delay formula. 0 where none comes.
+    #[must_use]
+    pub fn instances_for_target(&self, spec: &ServiceSpec) -> u32 {
+        let mean = self.load.concurrency;
+        if !(mean > 0.0 && self.rate > 0.0) {
+            return 0;
+        }
+        let service = Span::from_secs_f64(mean / self.rate);
+        Offered { mean, peakedness: 1.0, service }.instances(spec.concurrency, spec.sla.latency)
+    }
+
     /// What `requests` at a time take. What activities burn and move is 0 before any was seen to.
     #[must_use]
     pub fn takes(&self, spec: &ServiceSpec, requests: f64) -> Takes {

@@ -234,6 +234,8 @@ fn a_forecast_of_activities_is_one_of_all_four_resources() {
     near("cores", takes.cpu, 0.09);
     near("network", takes.network_bytes_per_s, 90e3);
     near("storage", takes.storage_bytes_per_s, 12e3);
+    // Six at a time before ten places: one in twenty-seven would wait for longer than half a second.
+    assert_eq!(status.instances_for_target(&spec), 2);
     let twice = status.takes(&spec, 2.0 * told.steps[0][1]);
     assert_eq!(twice.instances, 2);
     near("twice as many cores", twice.cpu, 2.0 * takes.cpu);

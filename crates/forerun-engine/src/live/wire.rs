@@ -70,7 +70,7 @@ pub(super) fn service(
         found: spec.found,
         keys: view.keys.get(&s.service).into_iter().flatten().map(key).collect(),
         activities: s.actions.iter().map(activity).collect(),
-        load: (!s.actions.is_empty()).then(|| load(s)),
+        load: (!s.actions.is_empty()).then(|| load(s, spec)),
         forecast: s.forecast.as_ref().map(|told| forecast(s, spec, told)),
     }
 }
@@ -116,7 +116,7 @@ fn activity(a: &ActionUsage) -> ActivityCost {
     }
 }
 
-fn load(s: &CoreStatus) -> Load {
+fn load(s: &CoreStatus, spec: &ServiceSpec) -> Load {
     Load {
         per_second: s.rate,
         cpu_cores: s.load.cpu,
@@ -124,6 +124,7 @@ fn load(s: &CoreStatus) -> Load {
         network_bytes_per_second: s.load.network_bytes_per_s,
         storage_bytes_per_second: s.load.storage_bytes_per_s,
         concurrency: s.load.concurrency,
+        instances_for_target: s.instances_for_target(spec),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cli::ExplainArgs;
 use crate::config::nearest;
 use crate::failure::Failure;
 use crate::terminal::bytes;
-use forerun_api::{Instance, LoadForecast, ServiceStatus, Status};
+use forerun_api::{Instance, Load, LoadForecast, ServiceStatus, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::io::Write;
@@ -112,6 +112,7 @@ fn people(s: &ServiceStatus, wakes: &Wakes, now: f64) -> String {
         &s.specialise_seconds.map_or_else(String::new, |t| format!(", being given to a key {}", seconds(t)));
     text += "\n";
     text.extend(takes(s));
+    text.extend(s.load.as_ref().and_then(comes));
     text.extend(s.forecast.as_ref().and_then(expects));
     text.extend(s.forecast.as_ref().and_then(needs));
     for w in s.wakes.iter().rev() {
@@ -147,6 +148,16 @@ fn takes(s: &ServiceStatus) -> impl Iterator<Item = String> {
             seconds(a.seconds)
         )
     })
+}
+
+/// How much comes of late, and what that needs.
+fn comes(load: &Load) -> Option<String> {
+    let n = Some(load.instances_for_target).filter(|n| *n > 0)?;
+    let counted = if n == 1 { "1 instance".to_owned() } else { format!("{n} instances") };
+    Some(format!(
+        "load    {:.1} a second, {:.1} at a time; with {counted} 99 in 100 would wait for less than their class's latency target\n",
+        load.per_second, load.concurrency
+    ))
 }
 
 /// How many requests at a time are to come.
@@ -292,6 +303,15 @@ mod tests {
             used it 10s ago: GET /metrics from 10.0.0.1 (Prometheus/2.45), by the router\n\
             if one of these is no person, the label forerun.wake.deny=prometheus keeps it from waking and from counting\n";
         assert_eq!(people(&web(), &wakes, 1_000.0), expect);
+    }
+
+    #[test]
+    fn people_read_what_comes_and_how_many_that_needs() {
+        let load = Load { per_second: 12.0, concurrency: 3.25, instances_for_target: 6, ..Load::default() };
+        let text = people(&ServiceStatus { load: Some(load), ..web() }, &Wakes::default(), 1_000.0);
+        let expect = "load    12.0 a second, 3.2 at a time; with 6 instances 99 in 100 would wait for less than their class's \
+            latency target\n";
+        assert!(text.contains(expect), "{text}");
     }
 
     #[test]
