@@ -48,10 +48,12 @@ pub enum Canary {
     StartsEarly,
     /// What answers nothing is left where it is.
     KeepsWedged,
+    /// What a class has lent of its own is not taken back while it is in use.
+    LendsForGood,
 }
 
 impl Canary {
-    pub const ALL: [Canary; 22] = [
+    pub const ALL: [Canary; 23] = [
         Canary::DoubleStart,
         Canary::StopInUse,
         Canary::LostWaiter,
@@ -74,6 +76,7 @@ impl Canary {
         Canary::WakesStopped,
         Canary::StartsEarly,
         Canary::KeepsWedged,
+        Canary::LendsForGood,
     ];
 
     /// Its name on the command line.
@@ -102,6 +105,7 @@ impl Canary {
             Canary::WakesStopped => "wakes-stopped",
             Canary::StartsEarly => "starts-early",
             Canary::KeepsWedged => "keeps-wedged",
+            Canary::LendsForGood => "lends-for-good",
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::bounds::Bounds;
 use crate::busy::Asked;
 use crate::canary::Canary;
+use crate::classes::Classes;
 use crate::demand::Demand;
 use crate::depends::Links;
 use crate::hand::{Told, WakeBy};
@@ -180,6 +181,9 @@ pub struct Core<P> {
     pub(crate) services: Vec<Option<Service>>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) rooms: Rooms,
+    /// Follows from the services' descriptions.
+    #[serde(skip)]
+    pub(crate) classes: Classes,
     pub(crate) routers: Vec<RouterId>,
     pub(crate) generation: Generation,
     pub(crate) last_instance: InstanceId,
@@ -226,6 +230,7 @@ impl<P: Policy> Core<P> {
             services: Vec::new(),
             instances: BTreeMap::new(),
             rooms: Rooms::default(),
+            classes: Classes::default(),
             routers: Vec::new(),
             generation: Generation(0),
             last_instance: InstanceId(0),
@@ -275,6 +280,7 @@ impl<P: Policy> Core<P> {
         // Those of an earlier life tell nothing.
         let heard = !self.routers.is_empty() && !matches!(event, Event::Began);
         self.loads.pass(now, heard);
+        self.learn_classes();
         match event {
             Event::Began => self.began(actions),
             Event::Site(site) => {
@@ -617,6 +623,7 @@ impl<P: Policy> Core<P> {
             self.links.remove(&old.spec);
         }
         self.links.add(spec);
+        self.classes.describe(spec);
         match &mut self.services[at] {
             Some(s) => {
                 if s.spec.launch != spec.launch || s.spec.resources != spec.resources {

@@ -211,8 +211,9 @@ impl<P: Policy> Core<P> {
         // promised already: its own service, or the family that it is to make way in, looked at again at once, would
         // take it back for ever.
         match &reason {
-            Reason::Evicted { for_service, .. } if self.elder_of(*for_service) == self.elder_of(service) => {}
-            Reason::Evicted { .. } => self.mark_other_relatives(service),
+            Reason::Evicted { for_service, .. } | Reason::Preempted { for_service, .. }
+                if self.elder_of(*for_service) == self.elder_of(service) => {}
+            Reason::Evicted { .. } | Reason::Preempted { .. } => self.mark_other_relatives(service),
             _ => self.mark_relatives(service),
         }
         if unlisted || nobody || self.is_canary(Canary::StopInUse) {
@@ -569,6 +570,7 @@ impl<P: Policy> Core<P> {
                 self.links.remove(&s.spec);
             }
             self.services[id.0 as usize] = None;
+            self.classes.gone(id);
             self.service_removed(id);
             let generation = self.order_generation();
             actions.push(Action::Route { generation, service: id, route: None });

@@ -1,5 +1,6 @@
 //! Capacity: what is reserved, and whether there is room for one more.
 
+use crate::classes::{Amount, amount};
 use forerun_types::{Launch, Resources, SiteId, SiteSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,14 +83,7 @@ impl Room {
     }
 
     pub(crate) fn fits(&self, r: &Resources) -> bool {
-        let within =
-            |used: u64, more: u64, capacity: u64| capacity == 0 || used.saturating_add(more) <= capacity;
-        let (u, c) = (&self.used, &self.capacity);
-        (self.instances_max == 0 || self.instances < self.instances_max)
-            && within(u.cpu_milli, r.cpu_milli, c.cpu_milli)
-            && within(u.memory_bytes, r.memory_bytes, c.memory_bytes)
-            && within(u.network_bytes_per_s, r.network_bytes_per_s, c.network_bytes_per_s)
-            && within(u.storage_bytes, r.storage_bytes, c.storage_bytes)
+        self.lacks(r) == [false; 5]
     }
 
     pub(crate) fn reserve(&mut self, resources: &Resources) {
@@ -109,6 +103,22 @@ impl Room {
         released.iter().for_each(|r| room.release(r));
         claimed.iter().for_each(|r| room.reserve(r));
         room
+    }
+
+    /// The room as it is while so much more is kept from who asks.
+    pub(crate) fn without(mut self, kept: &Amount) -> Self {
+        let [cpu_milli, memory_bytes, network_bytes_per_s, storage_bytes, instances] = *kept;
+        let kept = Resources { cpu_milli, memory_bytes, network_bytes_per_s, storage_bytes };
+        self.used = sum(&self.used, &kept, u64::saturating_add);
+        self.instances = self.instances.saturating_add(u32::try_from(instances).unwrap_or(u32::MAX));
+        self
+    }
+
+    /// Of which kinds there is not enough.
+    pub(crate) fn lacks(&self, r: &Resources) -> [bool; 5] {
+        let (used, more) = (amount(&self.used, self.instances), amount(r, 1));
+        let limits = amount(&self.capacity, self.instances_max);
+        std::array::from_fn(|kind| limits[kind] > 0 && used[kind].saturating_add(more[kind]) > limits[kind])
     }
 
     pub(crate) fn at_the_margin(&mut self, density: i64) {

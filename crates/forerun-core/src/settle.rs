@@ -8,22 +8,14 @@ use crate::canary::Canary;
 use crate::core::{Core, Instance, Service, State};
 use crate::hand::WakeBy;
 use crate::policy::{Policy, View};
-use forerun_types::{Action, InstanceId, Mode, Reason, Resources, ServiceId, SiteId, Span, StopWhy, Time};
+use forerun_types::{Action, InstanceId, Mode, Reason, ServiceId, Span, StopWhy, Time};
 
-/// Idle instances that one request for room may evict.
-const EVICTIONS_MAX: usize = 16;
-/// Services short of room that one step serves.
-const SHORT_PER_STEP: usize = 64;
-/// Held requests of one service that room is kept free for at a time.
-const CLAIMS_MAX: u32 = 64;
 /// How soon room is looked for again for held requests.
 const SHORT_AGAIN: Span = Span::from_secs(1);
 /// A held request takes any room that can be made.
 pub(crate) const AT_ANY_PRICE: i64 = i64::MAX;
 /// `min` and a person's word take any but that of another `min`.
 pub(crate) const BOUND_PRICE: i64 = i64::MAX - 1;
-/// A planned start evicts only what is worth less by an eighth: switching has a price too.
-const SWITCH_MARGIN: i64 = 8;
 
 /// What became of a start.
 pub(crate) enum Started {
@@ -175,44 +167,6 @@ impl<P: Policy> Core<P> {
         }
     }
 
-    /// Gives room that has come to those who wait for it: held requests first, the longest held first.
-    pub(crate) fn serve_short(&mut self, actions: &mut Vec<Action>) {
-        let freed = std::mem::take(&mut self.room_changed);
-        let held_again = std::mem::take(&mut self.held_again);
-        if !freed && !held_again {
-            return;
-        }
-        let mut order: Vec<(Time, i64, ServiceId)> = self
-            .short
-            .iter()
-            .filter_map(|&id| {
-                let s = self.get(id).filter(|s| freed || s.waiting_since.is_some())?;
-                let next = self.count(id).saturating_sub(s.spec.instances_for(s.requests()));
-                let worth = match self.count(id) < self.least(s) {
-                    true => BOUND_PRICE,
-                    false => s.values.get(next as usize).map_or(i64::MIN, |v| v.density),
-                };
-                Some((s.waiting_since.unwrap_or(Time::NEVER), -worth.max(-i64::MAX), id))
-            })
-            .collect();
-        order.sort_unstable();
-        order.truncate(SHORT_PER_STEP);
-        for &(waiting_since, _, id) in &order {
-            if waiting_since != Time::NEVER {
-                self.short.remove(&id);
-                self.react(id, actions);
-            }
-        }
-        // What is merely planned comes after all that is held, in order of what the next one is worth.
-        order.sort_unstable_by_key(|&(_, worth, id)| (worth, id));
-        for (_, _, id) in order {
-            self.short.remove(&id);
-            self.settle(id, actions);
-        }
-        let short: Vec<SiteId> = self.short.iter().map(|id| self.site(*id)).collect();
-        self.rooms.served_but_at(&short);
-    }
-
     fn appraise(&mut self, id: ServiceId) -> Time {
         let (now, up) = (self.now, self.count(id).saturating_add(self.freezing(id)));
         let Some(s) = self.services.get_mut(id.0 as usize).and_then(Option::as_mut) else {
@@ -290,14 +244,9 @@ impl<P: Policy> Core<P> {
         let Some(s) = self.get(id) else { return Started::NoRoom };
         let spec = s.spec.clone();
         let site = self.site(id);
-        let room = self.rooms.at(site);
-        // What is merely planned leaves the room that held requests of others wait for.
-        let free = match price {
-            AT_ANY_PRICE => room.fits(&spec.resources),
-            _ => room.after(&[], &self.claims(id, price)).fits(&spec.resources),
-        };
+        let free = self.has_room(id, price);
         let one_more = self.is_canary(Canary::CapacityOffByOne)
-            && room.after(&[spec.resources], &[]).fits(&spec.resources);
+            && self.rooms.at(site).after(&[spec.resources], &[]).fits(&spec.resources);
         if !free && !one_more {
             self.make_room(id, price, actions);
             return Started::NoRoom;
@@ -330,179 +279,6 @@ impl<P: Policy> Core<P> {
         Started::Yes
     }
 
-    fn bring_back(&mut self, id: ServiceId, price: i64, actions: &mut Vec<Action>) -> bool {
-        let Some(s) = self.get(id) else { return false };
-        // One that was evicted is promised to somebody: only who offers more may take it back, or the two would
-        // take it from each other for ever while requests are held. A held request of its own always may.
-        let free = |i: &Instance| match &i.state {
-            State::Draining { reason: Reason::Evicted { worth_milli_gbs, .. }, .. } => {
-                price == AT_ANY_PRICE || price.max(0).unsigned_abs() > *worth_milli_gbs
-            }
-            state => matches!(state, State::Draining { why, .. } if *why != StopWhy::Wedged),
-        };
-        let mut draining = s.instances.iter().rev().copied();
-        let Some(instance) = draining.find(|i| self.is(*i, free)) else { return false };
-        self.set_state(instance, State::Ready);
-        self.publish(id, actions);
-        true
-    }
-
-    /// Evicts idle instances that are worth less than `price`, until what is on its way out suffices.
-    fn make_room(&mut self, id: ServiceId, price: i64, actions: &mut Vec<Action>) {
-        let Some(wanted) = self.get(id).map(|s| s.spec.resources) else { return };
-        for _ in 0..EVICTIONS_MAX {
-            if self.room_to_come(id, price).fits(&wanted) {
-                return;
-            }
-            let needs = self.barely_met(id);
-            // What of a need is frozen beside the one that is up may go.
-            let spared = |other, hot| needs.get(&other).is_some_and(|up| hot || *up == 0);
-            let of = |other, hot| other != id && !spared(other, hot);
-            if !self.evict_one(id, price, of, false, actions) {
-                break;
-            }
-        }
-        if price < BOUND_PRICE {
-            let site = self.site(id);
-            self.rooms.at_mut(site).at_the_margin(price);
-        }
-    }
-
-    /// Evicts the idle instance that is worth least at the service's site, if that is less than `price`: one `of` some
-    /// services, where the flag tells hot ones from frozen. With `any`, what bounds keep goes too for a held request.
-    pub(crate) fn evict_one(
-        &mut self,
-        id: ServiceId,
-        price: i64,
-        of: impl Fn(ServiceId, bool) -> bool,
-        any: bool,
-        actions: &mut Vec<Action>,
-    ) -> bool {
-        let site = self.site(id);
-        let Some((value, victim, service)) = self.least_valuable(site, price, of, any) else { return false };
-        let margin = if price >= BOUND_PRICE { 0 } else { (value.saturating_abs() / SWITCH_MARGIN).max(1) };
-        if value.saturating_add(margin) >= price {
-            return false;
-        }
-        self.rooms.at_mut(site).at_the_margin(value.max(0));
-        let lost = value.clamp(0, 1_000_000_000).unsigned_abs();
-        let reason =
-            Reason::Evicted { for_service: id, worth_milli_gbs: price.unsigned_abs(), lost_milli_gbs: lost };
-        let left = self.count(service).saturating_sub(u32::from(!self.is(victim, Instance::frozen)));
-        if !self.end(victim, StopWhy::Evicted, reason.clone(), false, actions) {
-            return false; // its answer has this looked at again
-        }
-        if self.get(service).is_some_and(|s| s.wanted > left) {
-            self.want(service, left, reason, actions);
-        }
-        true
-    }
-
-    /// The room that there will be when all that is going is gone, and the held requests of others are served.
-    fn room_to_come(&self, id: ServiceId, price: i64) -> crate::room::Room {
-        let site = self.site(id);
-        let going: Vec<Resources> =
-            self.instances.values().filter(|i| i.goes() && i.site == site).map(|i| i.reserved).collect();
-        self.rooms.at(site).after(&going, &self.claims(id, price))
-    }
-
-    /// What other services of its site that are short of room are waiting for and what goes before this price: held
-    /// requests, and before a plan also what bounds demand.
-    fn claims(&self, id: ServiceId, price: i64) -> Vec<Resources> {
-        let (mut claims, site) = (Vec::new(), self.site(id));
-        for &other in self.short.iter().filter(|&&o| o != id && self.site(o) == site) {
-            let Some(s) = self.get(other) else { continue };
-            let held = s.spec.instances_for(s.held()).saturating_sub(s.tally.starting);
-            let bound = match price < BOUND_PRICE {
-                true => self.least(s).saturating_sub(self.count(other)),
-                false => 0,
-            };
-            let missing = held.max(bound).min(CLAIMS_MAX);
-            claims.extend((0..missing).map(|_| s.spec.resources));
-        }
-        claims
-    }
-
-    /// The idle instance of some services at a site that is worth least, of several a frozen one: value per GB and
-    /// hour, the instance, its service.
-    ///
-    /// What bounds keep is spared, but for what was started when its service was described as larger, or `any`: that
-    /// goes for a held request, and its bounds bring it back when they can.
-    fn least_valuable(
-        &self,
-        site: SiteId,
-        price: i64,
-        of: impl Fn(ServiceId, bool) -> bool,
-        any: bool,
-    ) -> Option<(i64, InstanceId, ServiceId)> {
-        let mut least: Option<(i64, bool, Time, InstanceId, ServiceId)> = None;
-        let mut offer = |value: i64, hot: bool, at: Time, instance: InstanceId, service: ServiceId| {
-            let candidate = (value, hot, at, instance, service);
-            if least.is_none_or(|l| candidate < l) {
-                least = Some(candidate);
-            }
-        };
-        for s in self.services.iter().flatten().filter(|s| !s.instances.is_empty()) {
-            if !self.acts(s.spec.id) {
-                continue;
-            }
-            let have = self.count(s.spec.id);
-            let idle = have.saturating_sub(s.spec.instances_for(s.requests()));
-            let frozen =
-                s.instances.iter().find(|i| self.is(**i, |i| i.state == State::Paused && i.site == site));
-            if let Some(&instance) = frozen.filter(|_| s.told.down.is_none() && of(s.spec.id, false)) {
-                let last = (idle + s.tally.paused).saturating_sub(1) as usize;
-                let worth = s.values.get(last).and_then(|v| v.frozen);
-                offer(worth.map_or(i64::MIN, |f| f.density), false, s.appraised, instance, s.spec.id);
-            }
-            let bound = have <= self.least(s);
-            if !of(s.spec.id, true) || (bound && price < AT_ANY_PRICE) {
-                continue;
-            }
-            let Some(at) = idle.checked_sub(1) else { continue };
-            let value = match bound {
-                true => BOUND_PRICE,
-                false => s.values.get(at as usize).map_or(i64::MIN, |v| v.density),
-            };
-            let claimed = s.spec.instances_for(s.held());
-            // What is kept only for a dependent that is planned and not up gives way to a request that is held now.
-            let planned = bound && self.kept_for_planned(s);
-            let may_go = |i: &Instance| {
-                i.site == site && (!bound || any || planned || i.reserved.exceeds(&s.spec.resources))
-            };
-            let Some((used, instance)) = self.least_recent(s, claimed, may_go) else { continue };
-            offer(value, true, used, instance, s.spec.id);
-        }
-        least.map(|(value, _, _, instance, service)| (value, instance, service))
-    }
-
-    /// The least recently used of a service's idle instances, or of those starting beyond the first `claimed`; what runs
-    /// in the user's own container goes last.
-    fn least_recent(
-        &self,
-        s: &Service,
-        claimed: u32,
-        may_go: impl Fn(&Instance) -> bool,
-    ) -> Option<(Time, InstanceId)> {
-        let mut starting = 0;
-        let mut least: Option<(bool, Time, InstanceId)> = None;
-        for &id in &s.instances {
-            let Some(i) = self.instances.get(&id) else { continue };
-            let free = match i.state {
-                State::Ready => i.requests() == 0 && !i.asked.puts_off(self.now),
-                State::Starting | State::Claimed { .. } | State::Specialising { .. } => {
-                    starting += 1;
-                    starting > claimed
-                }
-                _ => false,
-            };
-            if free && may_go(i) && least.is_none_or(|l| (i.own, i.last_used, id) < l) {
-                least = Some((i.own, i.last_used, id));
-            }
-        }
-        least.map(|(_, used, id)| (used, id))
-    }
-
     /// Stops idle instances until there are as many as wanted, or freezes them; busy ones stay until they are done.
     fn trim(&mut self, id: ServiceId, goal: &Goal, actions: &mut Vec<Action>) {
         let closing = self.closing;
@@ -529,7 +305,7 @@ impl<P: Policy> Core<P> {
         }
     }
 
-    fn want(&mut self, id: ServiceId, wanted: u32, reason: Reason, actions: &mut Vec<Action>) {
+    pub(crate) fn want(&mut self, id: ServiceId, wanted: u32, reason: Reason, actions: &mut Vec<Action>) {
         let site = self.site(id);
         let Some(s) = self.get_mut(id) else { return };
         if s.wanted != wanted {

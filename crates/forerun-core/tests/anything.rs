@@ -12,6 +12,8 @@ const SERVICES: u32 = 5;
 const ROUTERS: u64 = 2;
 const STEPS: u32 = 300;
 const WORLDS: u64 = 40;
+/// Of eight worlds this one has services of three SLA classes, two of them with a guarantee.
+const CLASSED: u64 = 7;
 
 struct Random(u64);
 
@@ -27,7 +29,7 @@ impl Random {
 }
 
 /// A: a database; B and C need it; D does not run beside C; E is asked whether it is busy, and may be frozen.
-fn spec(id: u32, random: &mut Random) -> ServiceSpec {
+fn spec(id: u32, random: &mut Random, classed: bool) -> ServiceSpec {
     let name = |id: u32| format!("s{id}");
     let mode = [Mode::Act, Mode::Act, Mode::Act, Mode::Observe][random.below(4) as usize];
     let needs = |until| vec![Dependency { service: name(0), until }];
@@ -43,6 +45,15 @@ fn spec(id: u32, random: &mut Random) -> ServiceSpec {
         max: 1 + random.below(3) as u32,
         ..ServiceSpec::named(ServiceId(id), name(id))
     };
+    if classed {
+        let class = random.below(3) as usize;
+        spec.sla = SlaClass {
+            name: ["gold", "silver", "bronze"][class].to_owned(),
+            priority: [200, 100, 100][class],
+            guarantee_milli: [500, 250 * random.below(2) as u32, 0][class],
+            ..SlaClass::default()
+        };
+    }
     match id {
         1 => spec.depends_on = needs(DependsUntil::Ready),
         2 => spec.depends_on = needs(DependsUntil::Started),
@@ -57,6 +68,7 @@ fn spec(id: u32, random: &mut Random) -> ServiceSpec {
 struct World {
     core: Core<Forerun>,
     random: Random,
+    classed: bool,
     now: Time,
     specs: Vec<ServiceSpec>,
     /// Answers that are due, in any order.
@@ -71,10 +83,12 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
-        let specs: Vec<ServiceSpec> = (0..SERVICES).map(|id| spec(id, &mut random)).collect();
+        let classed = seed % 8 == CLASSED;
+        let specs: Vec<ServiceSpec> = (0..SERVICES).map(|id| spec(id, &mut random, classed)).collect();
         let mut world = Self {
             core: Core::new(Forerun::new(1 << 20)),
             random,
+            classed,
             now: Time(1_700_000_000_000_000),
             specs,
             owed: Vec::new(),
@@ -252,7 +266,7 @@ impl World {
             }
             15 => self.ends(some),
             16 => {
-                let spec = spec(service.0, &mut self.random);
+                let spec = spec(service.0, &mut self.random, self.classed);
                 self.specs[service.0 as usize] = spec.clone();
                 self.tell(Event::Service(Arc::new(spec)));
             }

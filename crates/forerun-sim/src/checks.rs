@@ -1,5 +1,6 @@
 //! What always holds of the world, read from orders, events, counters and instances, and from nothing of the core's.
 
+use crate::classes::{Shares, kept};
 use crate::rules::{Levels, elder};
 use crate::scenario::Setting;
 use crate::wedged::Silences;
@@ -39,7 +40,7 @@ pub(crate) struct Checks {
     pub(crate) users_seen: BTreeSet<UserKey>,
     pub(crate) passes: u32,
     passes_since: Time,
-    site: SiteSpec,
+    pub(crate) site: SiteSpec,
     /// Services as they are described now, and until when a person's word stands for them.
     pub(crate) services: BTreeMap<ServiceId, Arc<ServiceSpec>>,
     pub(crate) levels: Levels,
@@ -49,6 +50,7 @@ pub(crate) struct Checks {
     /// All instances that were ever ordered, and in which life.
     given: BTreeMap<InstanceId, u32>,
     pub(crate) silences: Silences,
+    pub(crate) shares: Shares,
     pub(crate) closing: bool,
 }
 
@@ -72,6 +74,7 @@ impl Checks {
             told_longest: BTreeMap::new(),
             given: BTreeMap::new(),
             silences: Silences::default(),
+            shares: Shares::default(),
             closing: false,
         }
     }
@@ -100,6 +103,10 @@ impl Checks {
             used.memory_bytes += s.resources.memory_bytes * u64::from(*least);
             count += least;
         }
+        // What is other classes' own is not for it, whether they use it or not.
+        let kept = kept(&self.site, &setting.services, spec, |_| [0, 0]);
+        used.memory_bytes += kept[0];
+        count += kept[1] as u32;
         let acts = needed.iter().all(|at| setting.services[*at].mode == Mode::Act);
         acts && self.fits(&used, count, spec, 1)
     }
@@ -171,6 +178,7 @@ impl Checks {
         }
         self.level_event(now, event);
         self.silences.event(event);
+        self.shares.event(event);
         self.orders.event(event);
     }
 
@@ -195,7 +203,7 @@ impl Checks {
     }
 
     /// Reserved memory and instances now.
-    fn reserved(&self) -> (Resources, u32) {
+    pub(crate) fn reserved(&self) -> (Resources, u32) {
         self.orders.instances().fold((Resources::default(), 0), |(mut used, count), i| {
             used.memory_bytes += i.reserved.memory_bytes;
             (used, count + 1)
@@ -215,7 +223,7 @@ impl Checks {
     }
 
     /// Instances that the load that the engine knows of needs beyond those that there are.
-    fn missing(&self, spec: &ServiceSpec) -> u32 {
+    pub(crate) fn missing(&self, spec: &ServiceSpec) -> u32 {
         let (in_flight, waiting) = self.told_of(spec.id);
         let acts = self.levels.mode(spec) == Mode::Act && !self.levels.is_down(spec);
         if waiting == 0 || !acts || self.unmet(spec).is_some() {
@@ -226,7 +234,7 @@ impl Checks {
         spec.instances_for(in_flight + waiting).min(most).saturating_sub(have)
     }
 
-    fn pauses(&self, now: Time, service: ServiceId) -> bool {
+    pub(crate) fn pauses(&self, now: Time, service: ServiceId) -> bool {
         self.failed_at.get(&service).is_some_and(|at| now < *at + BACKOFF)
     }
 
@@ -236,13 +244,14 @@ impl Checks {
             return None;
         }
         let (used, count) = self.reserved();
-        let parent_is_there = |s: &&Arc<ServiceSpec>| self.services.contains_key(&elder(s));
-        let variants = self.levels.variants.values().filter(parent_is_there);
-        let services: Vec<Arc<ServiceSpec>> = self.services.values().chain(variants).cloned().collect();
+        let services = self.described();
         for spec in &services {
+            // What other classes may still take of their own is no room.
+            let kept = kept(&self.site, &services, spec, |class| self.held_by(class));
+            let (used, count) = (beside(used, kept), count + kept[1] as u32);
             let told = self.is_told(now, elder(spec));
             let waits = self.pauses(now, spec.id) || self.waits_for_silent(spec);
-            let short = self.missing(spec) > 0 && !waits && !told;
+            let short = self.missing(spec) > 0 && !waits && !told && !self.goes_after(spec, &services);
             if !short || !self.fits(&used, count, spec, 1) {
                 self.short_since.remove(&spec.id);
             } else if now > *self.short_since.entry(spec.id).or_insert(now) + SHORT_MAX {
@@ -267,15 +276,24 @@ impl Checks {
         None
     }
 
+    /// The services as they are described now, and their keys.
+    pub(crate) fn described(&self) -> Vec<Arc<ServiceSpec>> {
+        let parent_is_there = |s: &&Arc<ServiceSpec>| self.services.contains_key(&elder(s));
+        let variants = self.levels.variants.values().filter(parent_is_there);
+        self.services.values().chain(variants).cloned().collect()
+    }
+
     /// Whether a person's word stands for a service.
-    fn is_told(&self, now: Time, service: ServiceId) -> bool {
+    pub(crate) fn is_told(&self, now: Time, service: ServiceId) -> bool {
         self.told_what.get(&service).is_some_and(|until| now <= *until)
     }
 
     /// Whether stopping what is idle, and beyond its `min`, would make room; and nobody else waits, and nothing is
     /// on its way out.
     fn could_be_made(&self, now: Time, spec: &ServiceSpec, services: &[Arc<ServiceSpec>]) -> bool {
-        let (mut used, mut count) = self.reserved();
+        let kept = kept(&self.site, services, spec, |class| self.held_by(class));
+        let (used, count) = self.reserved();
+        let (mut used, mut count) = (beside(used, kept), count + kept[1] as u32);
         let others_wait = services.iter().any(|s| s.id != spec.id && self.missing(s) > 0);
         if others_wait || self.orders.instances().any(|i| !i.counts) || self.fits(&used, count, spec, 1) {
             return false;
@@ -286,7 +304,11 @@ impl Checks {
             |s: &ServiceSpec| services.iter().any(|d| d.depends_on.iter().any(|n| n.service == s.name));
         let free = |s: &ServiceSpec| {
             let still = s.busy.is_none() && self.levels.mode(s) == Mode::Act && !self.levels.is_down(s);
-            still && !needed(s) && self.told_of(s.id) == (0, 0) && !self.is_told(now, elder(s))
+            still
+                && !needed(s)
+                && (s.sla.guarantee_milli == 0 || s.sla.name == spec.sla.name)
+                && self.told_of(s.id) == (0, 0)
+                && !self.is_told(now, elder(s))
         };
         for other in services.iter().filter(|s| s.id != spec.id && free(s)) {
             let ready = self.orders.instances().filter(|i| i.spec.id == other.id && i.ready).count() as u32;
@@ -328,6 +350,11 @@ impl Checks {
     }
 }
 
+/// What is reserved together with what is kept.
+fn beside(used: Resources, kept: [u64; 2]) -> Resources {
+    Resources { memory_bytes: used.memory_bytes + kept[0], ..used }
+}
+
 impl World {
     /// After every event.
     pub(crate) fn check(&mut self) {
@@ -345,6 +372,7 @@ impl World {
             self.fail("forgotten", what);
         }
         self.check_silent(now);
+        self.check_shares(now);
         if let Some(what) = self.checks.endless_drain(now) {
             self.fail("drain-ends", what);
         }

@@ -11,6 +11,7 @@ mod backend;
 mod canaries;
 mod changes;
 mod checks;
+mod classes;
 mod daemon;
 mod faults;
 mod levels;

@@ -1,5 +1,6 @@
 //! A world before it begins: its services, its site, its routers and its requests, drawn from the seed.
 
+use crate::classes;
 use crate::faults::Fault;
 use crate::levels;
 use crate::random::Random;
@@ -86,6 +87,7 @@ impl Setting {
         let segments = draw.between(2, 6);
         let keep = (draw.below(4) == 0).then(|| Span::from_secs(draw.between(0, 120)));
         let hands = levels::draw(scenario.seed, &mut services);
+        classes::draw(scenario.seed, &mut services);
         let mut setting = Self {
             hands,
             services,

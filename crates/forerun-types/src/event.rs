@@ -242,6 +242,13 @@ pub enum Reason {
         why: String,
     },
     ShutDown,
+    /// Room was needed for a service of another class that goes before its own, whatever it was worth.
+    Preempted {
+        for_service: ServiceId,
+        /// It is taken for what is guaranteed to that class, and not only because of its priority.
+        guaranteed: bool,
+        what: String,
+    },
 }
 
 /// Why an instance is stopped.
@@ -365,6 +372,7 @@ impl Reason {
             }
             Reason::Failed { why } => why.clone(),
             Reason::ShutDown => "Forerun is shutting down".to_owned(),
+            Reason::Preempted { for_service, what, .. } => format!("room for service {for_service}: {what}"),
         }
     }
 
@@ -380,6 +388,7 @@ impl Reason {
             Reason::Evicted { .. } => "evicted",
             Reason::Failed { .. } => "failed",
             Reason::ShutDown => "shut_down",
+            Reason::Preempted { .. } => "preempted",
         }
     }
 }
