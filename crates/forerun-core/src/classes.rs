@@ -112,6 +112,15 @@ fn less_one<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {
     }
 }
 
+/// What a class's share is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// All that is reserved now.
+    Reserved,
+    /// The same without what is on its way out.
+    ToCome,
+}
+
 /// What each class holds at one site.
 pub(crate) struct Ledger {
     /// What is a class's own, of each kind.
@@ -126,14 +135,13 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Whether one more is within what is its class's own, going by all that is reserved.
-    pub(crate) fn within(&self, class: usize, more: &Amount) -> bool {
-        self.within_of(class, &self.held[class], more)
-    }
-
-    /// The same, beside `beside`, once what is on its way out is gone.
-    pub(crate) fn will_be_within(&self, class: usize, beside: &Amount, more: &Amount) -> bool {
-        let mut held = self.stays[class];
+    /// Whether one more is within what is its class's own, beside `beside`: going by all that is reserved, or by what
+    /// will be left once what is on its way out is gone.
+    pub(crate) fn within(&self, class: usize, basis: Basis, beside: &Amount, more: &Amount) -> bool {
+        let mut held = match basis {
+            Basis::Reserved => self.held[class],
+            Basis::ToCome => self.stays[class],
+        };
         add(&mut held, beside);
         self.within_of(class, &held, more)
     }

@@ -6,7 +6,7 @@
 //! `reclaim_max`. Without guarantees and with one priority all of it is the rule of worth alone.
 
 use crate::canary::Canary;
-use crate::classes::{Amount, Ledger, add, amount};
+use crate::classes::{Amount, Basis, Ledger, add, amount};
 use crate::core::{Core, Service, State};
 use crate::policy::Policy;
 use crate::room::Room;
@@ -115,7 +115,7 @@ impl<P: Policy> Core<P> {
     fn is_within(&self, s: &Service, ledger: Option<&Ledger>) -> bool {
         let class = self.classes.of(s.spec.id);
         ledger.zip(class).is_some_and(|(ledger, class)| {
-            ledger.will_be_within(class, &[0; 5], &amount(&s.spec.resources, 1))
+            ledger.within(class, Basis::ToCome, &[0; 5], &amount(&s.spec.resources, 1))
         })
     }
 
@@ -130,24 +130,28 @@ impl<P: Policy> Core<P> {
         let ledger = self.ledger(site);
         let class = self.classes.of(id);
         let within = ledger.as_ref().zip(class);
-        let guaranteed = within.is_some_and(|(l, class)| l.within(class, &amount(&s.spec.resources, 1)));
+        let guaranteed = within.is_some_and(|(l, class)| {
+            l.within(class, Basis::Reserved, &[0; 5], &amount(&s.spec.resources, 1))
+        });
         let rank = Rank { guaranteed, tier: tier(price), priority: s.spec.sla.priority };
-        self.beside_claims(id, room.clone(), rank, true, ledger.as_ref()).fits(&s.spec.resources)
+        self.beside_claims(id, room.clone(), rank, Basis::Reserved, ledger.as_ref()).fits(&s.spec.resources)
     }
 
     /// A room without what others of the service's site are waiting for and what goes before it, and without what is
     /// other classes' own.
     ///
     /// What goes before a start are the held requests of services that are short of room, and before a plan also what
-    /// bounds demand; of its equals only what is held counts, unless `strictly`.
+    /// bounds demand; its equals that are held count too where it is asked what room will come ([`Basis::ToCome`]).
     fn beside_claims(
         &self,
         id: ServiceId,
         room: Room,
         rank: Rank,
-        strictly: bool,
+        basis: Basis,
         ledger: Option<&Ledger>,
     ) -> Room {
+        // Claims go by the same books as the start itself: by different ones, two could each go before the other.
+        let strictly = basis == Basis::Reserved;
         let (mut claims, site) = (Vec::new(), self.site(id));
         let kept = self.kept_from(id, rank, ledger);
         let mut beside: BTreeMap<usize, Amount> = BTreeMap::new();
@@ -166,7 +170,7 @@ impl<P: Policy> Core<P> {
                 let mut guaranteed = false;
                 if let Some((ledger, class)) = ledger.zip(class) {
                     let beside = beside.entry(class).or_default();
-                    guaranteed = ledger.will_be_within(class, beside, &one);
+                    guaranteed = ledger.within(class, basis, beside, &one);
                     add(beside, &one);
                 }
                 let tier = if n < held { Tier::Held } else { Tier::Bound };
@@ -230,7 +234,7 @@ impl<P: Policy> Core<P> {
         let site = self.site(id);
         let going: Vec<Resources> =
             self.instances.values().filter(|i| i.goes() && i.site == site).map(|i| i.reserved).collect();
-        self.beside_claims(id, self.rooms.at(site).after(&going, &[]), rank, false, ledger)
+        self.beside_claims(id, self.rooms.at(site).after(&going, &[]), rank, Basis::ToCome, ledger)
     }
 
     /// What a service's other held requests need of its class's own share: it is taken back all at once, or each would
@@ -245,7 +249,7 @@ impl<P: Policy> Core<P> {
         let mut beside = one;
         let mut others = Vec::new();
         for _ in 1..missing.min(EVICTIONS_MAX as u32) {
-            if !ledger.will_be_within(class, &beside, &one) {
+            if !ledger.within(class, Basis::ToCome, &beside, &one) {
                 break;
             }
             add(&mut beside, &one);

@@ -172,3 +172,36 @@ fn of_what_is_idle_the_lowest_priority_goes_first() {
         assert_eq!((up(&story, goes), up(&story, C)), (0, 1), "priority {a}: {:?}", reasons(&story));
     }
 }
+
+/// Once two services of one class, short of room while something of theirs was on its way out, each left the same room
+/// to the other.
+#[test]
+fn two_of_one_class_do_not_wait_for_each_other() {
+    const D: ServiceId = ServiceId(3);
+    let (gold, bronze) = (class("gold", 200, 500), class("bronze", 50, 0));
+    let specs = [service(A, &gold), service(B, &gold), service(C, &gold), service(D, &bronze)];
+    let mut story = world(&specs, 4);
+    fill(&mut story, A, 2, true);
+    fill(&mut story, D, 2, true);
+    story.say(B, Some(1));
+    story.hold(C, 1);
+    assert_eq!((up(&story, B), up(&story, C), story.stops()), (0, 0, 0), "its class has all that is its own");
+    // One of the first leaves, and its backend does not answer yet.
+    let one = story.status(A).instances[0].instance;
+    story.tell(Event::Traffic(Traffic {
+        router: story::ROUTER,
+        services: vec![ServiceLoad { service: A, in_flight: 1, peak: 2, waiting: 0 }],
+        instances: vec![InstanceLoad {
+            instance: one,
+            in_flight: 0,
+            last_used: Time(story.seconds * 1_000_000),
+        }],
+        ..Traffic::default()
+    }));
+    story.say(A, Some(1));
+    assert_eq!(story.stops(), 1);
+    let other = story.status(D).instances[0].instance;
+    story.gauge(D, 1, 0);
+    story.tell(Event::Died { instance: other, why: "died".to_owned() });
+    assert_eq!((up(&story, C), up(&story, B)), (1, 0), "{:?}", story.status(C).instances);
+}
