@@ -4,6 +4,7 @@
 //! other traffic a microsecond after it happened. Instances are modelled, requests are placed by the router's own
 //! picks, and every `Want` of the core is a decision.
 
+mod classes;
 mod minutes;
 mod requests;
 
@@ -13,6 +14,7 @@ pub use requests::learn;
 
 use crate::options::Capacity;
 use crate::requests::Requests;
+use crate::scores::ClassScores;
 use crate::{Decision, LabError, Options};
 use forerun_core::{AnyPolicy, Core};
 use forerun_route::LoadView;
@@ -49,6 +51,7 @@ struct Instance {
     state: State,
     in_flight: u32,
     last_used: Time,
+    ready_at: Time,
     /// Requests that wait for it to be ready: positions in the trace.
     bound: Vec<u32>,
     /// The latest route entry that has it.
@@ -94,7 +97,7 @@ fn has_room(instance: &Instance, slots: u32) -> bool {
 }
 
 /// What a driven run did, by its own count: a check on the world that scores its decisions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Driven {
     pub decisions: Vec<Decision>,
     pub requests: u64,
@@ -103,6 +106,8 @@ pub struct Driven {
     /// Sum of all waits.
     pub waited: Span,
     pub starts: u64,
+    /// What each SLA class got, where a configuration says what classes there are.
+    pub classes: Vec<ClassScores>,
 }
 
 /// What an action leads to at the same instant.
@@ -127,6 +132,7 @@ struct Fleet {
     wants: Vec<(ServiceId, u32)>,
     steps: u32,
     out: Driven,
+    classes: Option<classes::Accounts>,
 }
 
 impl Fleet {
@@ -151,6 +157,7 @@ impl Fleet {
             wants: Vec::new(),
             steps: 0,
             out: Driven::default(),
+            classes: None,
         };
         let mut site = SiteSpec {
             id: SiteId(0),
@@ -183,6 +190,7 @@ impl Fleet {
     fn go_to(&mut self, at: Time) {
         if at > self.now {
             self.close_instant();
+            self.account_until(at);
             self.now = at;
             self.steps = 0;
         }
@@ -244,6 +252,7 @@ impl Fleet {
 
     fn start(&mut self, id: InstanceId, service: ServiceId) {
         self.out.starts += 1;
+        self.reserve(service, true);
         let at = id.0 as usize;
         if self.instances.len() <= at {
             self.instances.resize_with(at + 1, Instance::default);
@@ -275,11 +284,19 @@ impl Fleet {
         }
         let service = ServiceId(instance.service);
         instance.state = State::Gone;
+        self.reserve(service, false);
+        let instance = &mut self.instances[id.0 as usize];
         let bound = std::mem::take(&mut instance.bound);
         self.services[service.0 as usize].starting.retain(|i| *i != id);
         self.follows.push_back(Follow::Tell(Event::Stopped { instance: id }));
         if !bound.is_empty() {
             self.rebind(service, bound);
+        }
+    }
+
+    fn reserve(&mut self, service: ServiceId, is: bool) {
+        if let Some(classes) = &mut self.classes {
+            classes.reserved(service.0 as usize, is);
         }
     }
 
@@ -329,6 +346,7 @@ impl Fleet {
             return;
         }
         instance.state = State::Ready;
+        instance.ready_at = self.now;
         let service = instance.service as usize;
         let bound = std::mem::take(&mut instance.bound);
         let starting = &mut self.services[service].starting;
@@ -367,8 +385,14 @@ impl Fleet {
     /// A request that was held reaches an instance.
     fn begin(&mut self, id: InstanceId, request: u32, requests: &Requests<'_>, ends: &mut Ends) {
         let event = &requests.trace.events[request as usize];
-        self.out.waited = self.out.waited + self.now.since(event.at);
-        self.services[event.service.0 as usize].held -= 1;
+        let waited = self.now.since(event.at);
+        self.out.waited = self.out.waited + waited;
+        let service = event.service.0 as usize;
+        self.services[service].held -= 1;
+        if let Some(classes) = &mut self.classes {
+            let cold = self.instances[id.0 as usize].ready_at > event.at;
+            classes.placed(service, event.at, waited, cold);
+        }
         self.hand_over(id, request, requests, ends);
     }
 
@@ -430,9 +454,12 @@ fn spec(
         sla: SlaClass { cold_start_milli_gbs, ..SlaClass::default() },
         ..ServiceSpec::named(id, name)
     };
+    // What is lent must come back in time: then it counts how long a service's drains may take.
+    let guaranteed = options.services.values().any(|s| s.sla.guarantee_milli > 0);
     match options.services.get(&modelled.name) {
         None => modelled,
         Some(told) => ServiceSpec {
+            drain_timeout: if guaranteed { told.drain_timeout } else { modelled.drain_timeout },
             sla: told.sla.clone(),
             min: told.min,
             max: told.max,

@@ -41,4 +41,4 @@ pub use replay::{Outcome, decide_minutes, decide_requests, replay_minutes, repla
 pub use requests::Requests;
 pub use rivals::{HpaRules, KnativeRules, Rival};
 pub use saved::{Saved, saved};
-pub use scores::{MemoryScores, Scores, ServiceScores, WaitScores};
+pub use scores::{ClassScores, MemoryScores, Scores, ServiceScores, WaitScores};

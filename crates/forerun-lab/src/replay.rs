@@ -83,8 +83,8 @@ pub fn replay_requests(
         let scores = Scores::of_requests(name, tally, options.cold_start_gbs, decisions.len() as u64);
         return Ok(Outcome { decisions, scores });
     }
-    let decisions = decide_requests(policy, name, &requests, options, progress)?.decisions;
-    let scores = score_requests(name, &requests, &decisions, options, progress);
+    let Driven { decisions, classes, .. } = decide_requests(policy, name, &requests, options, progress)?;
+    let scores = Scores { classes, ..score_requests(name, &requests, &decisions, options, progress) };
     Ok(Outcome { decisions, scores })
 }
 

@@ -31,9 +31,32 @@ pub struct Scores {
     /// FeMux's objective, seconds; whole minutes only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rum: Option<f64>,
+    /// What each SLA class got, by name; where a configuration says what classes there are, and the core decides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassScores>,
     /// The same service by service, in the trace's order; for [`crate::saved`].
     #[serde(skip)]
     pub services: Vec<ServiceScores>,
+}
+
+/// What one SLA class got.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ClassScores {
+    pub class: String,
+    /// The part of the capacity that is guaranteed to it.
+    pub guarantee: f64,
+    /// The wait that its requests should stay within.
+    pub latency_seconds: f64,
+    pub requests: u64,
+    pub cold_starts: u64,
+    pub cold_start_ratio: f64,
+    /// Requests that waited longer than a router would hold them.
+    pub refused: u64,
+    pub added_wait_seconds: WaitScores,
+    /// The mean part of the capacity that its instances had reserved; 0 where there is no limit.
+    pub share_held: f64,
+    /// Seconds in which a request of it waited with no instance on its way, though one more was within its guarantee.
+    pub share_short_seconds: f64,
 }
 
 /// What one service scored.
@@ -146,7 +169,7 @@ impl Scores {
 }
 
 /// 0 where there is nothing to divide by: no number is a score of its own.
-fn ratio(part: u64, whole: u64) -> f64 {
+pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
@@ -157,7 +180,7 @@ fn p75(services: &[ServiceScores]) -> f64 {
     percentile(&ratios, 0, 0.75)
 }
 
-fn waits(mut above_zero: Vec<u64>, requests: u64) -> WaitScores {
+pub(crate) fn waits(mut above_zero: Vec<u64>, requests: u64) -> WaitScores {
     above_zero.sort_unstable();
     let zeros = usize::try_from(requests).unwrap_or(usize::MAX).saturating_sub(above_zero.len());
     let seconds: Vec<f64> = above_zero.iter().map(|&us| us as f64 / 1e6).collect();

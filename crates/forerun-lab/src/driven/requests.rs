@@ -1,5 +1,6 @@
 //! The core over single requests.
 
+use super::classes::Accounts;
 use super::{
     Driven, Ends, Fleet, Follow, Loads, ROUTER, STEPS_MAX, State, has_room, quiesced, restless, spec,
 };
@@ -64,7 +65,8 @@ fn drive(
 ) -> Result<Fleet, LabError> {
     let trace = requests.trace;
     let services = requests.start.iter().copied().zip(requests.slots.iter().copied());
-    let fleet = Fleet::new(policy, services, trace.origin_us, options);
+    let mut fleet = Fleet::new(policy, services, trace.origin_us, options);
+    fleet.classes = Accounts::new(requests, options);
     let mut drive = Drive {
         fleet,
         requests,
@@ -88,6 +90,7 @@ fn drive(
         }
     }
     drive.fleet.close_instant();
+    drive.fleet.close_accounts(requests);
     Ok(drive.fleet)
 }
 
@@ -145,6 +148,9 @@ impl Drive<'_> {
         };
         if let Pick::Use(entry) = picked {
             let instance = entry.instance;
+            if let Some(classes) = &mut self.fleet.classes {
+                classes.placed(at, event.at, Span::ZERO, false);
+            }
             self.fleet.hand_over(instance, position, self.requests, &mut self.ends);
             self.touch_instance(instance);
             return;
@@ -196,6 +202,7 @@ impl Drive<'_> {
             }
             if instance.state == State::Stopping {
                 instance.state = State::Gone;
+                fleet.reserve(service, false);
                 fleet.follows.push_back(Follow::Tell(Event::Stopped { instance: id }));
             }
         }

@@ -157,6 +157,51 @@ pub(super) fn columns(table: &Table) -> (Vec<&'static str>, Vec<Vec<String>>) {
     (headers, table.rows.iter().map(row).collect())
 }
 
+/// What each SLA class got from each policy that the core decides by; empty where no configuration says what classes
+/// there are.
+fn classes(table: &Table) -> String {
+    let policies = table.rows.iter().flat_map(|row| row.scores.classes.iter().map(move |c| (row, c)));
+    let wait = |seconds: f64| Span::from_secs_f64(seconds).to_string();
+    let rows: Vec<Vec<String>> = policies
+        .map(|(row, c)| {
+            vec![
+                row.scores.policy.clone(),
+                c.class.clone(),
+                c.requests.to_string(),
+                c.cold_starts.to_string(),
+                c.refused.to_string(),
+                wait(c.added_wait_seconds.p50),
+                wait(c.added_wait_seconds.p99),
+                wait(c.latency_seconds),
+                format!("{:.1}%", c.share_held * 100.0),
+                format!("{:.1}%", c.guarantee * 100.0),
+                wait(c.share_short_seconds),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut shown = terminal::table(vec![
+        "POLICY",
+        "CLASS",
+        "REQUESTS",
+        "COLD STARTS",
+        "REFUSED",
+        "WAIT P50",
+        "P99",
+        "TARGET",
+        "HELD",
+        "GUARANTEED",
+        "SHORT OF IT",
+    ]);
+    shown.add_rows(rows);
+    for column in shown.column_iter_mut().skip(2) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Right);
+    }
+    format!("\n{}", terminal::lines(&shown))
+}
+
 /// What was replayed, in a line.
 pub(super) fn sentence(recorded: &Recorded, times: &Times, table: &Table) -> String {
     let (requests, services) = size(recorded);
@@ -181,5 +226,5 @@ pub(super) fn people(recorded: &Recorded, times: &Times, table: &Table, journal:
     let journal = journal.map_or_else(String::new, |j| format!("{}\n", j.sentences()));
     let weighed = if table.compares() { format!("\n{WEIGHED}\n") } else { String::new() };
     let (sentence, lines) = (sentence(recorded, times, table), terminal::lines(&shown));
-    format!("{sentence}\n{journal}\n{lines}{weighed}")
+    format!("{sentence}\n{journal}\n{lines}{weighed}{}", classes(table))
 }
