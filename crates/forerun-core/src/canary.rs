@@ -48,12 +48,10 @@ pub enum Canary {
     StartsEarly,
     /// What answers nothing is left where it is.
     KeepsWedged,
-    /// What a class has lent of its own is not taken back while it is in use.
-    LendsForGood,
 }
 
 impl Canary {
-    pub const ALL: [Canary; 23] = [
+    pub const ALL: [Canary; 22] = [
         Canary::DoubleStart,
         Canary::StopInUse,
         Canary::LostWaiter,
@@ -76,7 +74,6 @@ impl Canary {
         Canary::WakesStopped,
         Canary::StartsEarly,
         Canary::KeepsWedged,
-        Canary::LendsForGood,
     ];
 
     /// Its name on the command line.
@@ -105,7 +102,6 @@ impl Canary {
             Canary::WakesStopped => "wakes-stopped",
             Canary::StartsEarly => "starts-early",
             Canary::KeepsWedged => "keeps-wedged",
-            Canary::LendsForGood => "lends-for-good",
         }
     }
 }

@@ -5,7 +5,6 @@
 //! leaves what is another class's own alone, used or not, unless it can be given back within that class's
 //! `reclaim_max`. Without guarantees and with one priority all of it is the rule of worth alone.
 
-use crate::canary::Canary;
 use crate::classes::{Amount, Basis, Ledger, add, amount};
 use crate::core::{Core, Service, State};
 use crate::policy::Policy;
@@ -284,7 +283,7 @@ impl<P: Policy> Core<P> {
         let of = |other: ServiceId, hot: bool| lenders.contains(&other) && !spared(other, hot);
         let idle = self.least_valuable(site, AT_ANY_PRICE, of, true);
         let mut taken = idle.map(|(_, instance, service)| (instance, service));
-        if taken.is_none() && tier == Tier::Held && !self.is_canary(Canary::LendsForGood) {
+        if taken.is_none() && tier == Tier::Held {
             taken = self.least_used(site, |other| lenders.contains(&other) && !spared(other, true));
         }
         let Some((instance, service)) = taken else { return false };
