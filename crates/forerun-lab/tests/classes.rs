@@ -83,8 +83,8 @@ fn at_twice_the_capacity_the_guaranteed_class_keeps_its_target_and_the_other_bea
         let waits = &gold.added_wait_seconds;
         assert!(waits.p99 <= gold.latency_seconds, "{told}");
         assert_eq!(gold.refused, 0, "{told}");
-        // It waits for its own only while what was lent to bronze drains, which is one request of it.
-        assert!(gold.share_short_seconds <= 1.0, "{told}");
+        // Of ten minutes it lacks its own only while what was lent to bronze drains: a few requests of half a second.
+        assert!(gold.share_short_seconds <= 2.0, "{told}");
         assert!(gold.share_held >= 0.25 && bronze.share_held <= 0.75, "{told}");
         assert!(bronze.added_wait_seconds.p99 > 60.0 && bronze.refused > bronze.requests / 3, "{told}");
     }
