@@ -271,6 +271,7 @@ fn savings_of_a_journal() {
     assert_eq!(names, ["forerun", "keep-alive=10m", "knative", "always-on"]);
     assert!(rows.iter().all(|row| row["requests"] == rows[0]["requests"]), "{printed}");
     assert!(std::fs::read_to_string(folder.0.join("saved.html")).unwrap().contains("always-on"));
+    check(&folder.0, &["savings", "--journal", journal], 0, "than knative", "");
     // A part of it: what lies before is not counted.
     let requests = |since: &str| {
         let args = ["savings", "--journal", journal, "--since", since, "--against", "none", "--json"];

@@ -157,10 +157,31 @@ pub(super) fn columns(table: &Table) -> (Vec<&'static str>, Vec<Vec<String>>) {
     (headers, table.rows.iter().map(row).collect())
 }
 
+/// What the first run saved against each other one of its world.
+fn saved(table: &Table) -> String {
+    let Some((first, others)) = table.rows.split_first() else { return String::new() };
+    let percent = |part: f64| format!("{:.0}%", part * 100.0);
+    let told = |other: &Row| {
+        let saved = table.against(first, other)?;
+        let how = if saved.cost < 0.0 { "more" } else { "less" };
+        let between = saved.between.map_or_else(String::new, |(low, high)| {
+            format!(", 95 in 100 such traces from {} to {} less", percent(low), percent(high))
+        });
+        let names = (&first.scores.policy, &other.scores.policy);
+        Some(format!("{} cost {} {how} than {}{between}\n", names.0, percent(saved.cost.abs()), names.1))
+    };
+    others.iter().filter_map(told).collect()
+}
+
 /// What each SLA class got from each policy that the core decides by; empty where no configuration says what classes
-/// there are.
+/// there are, or there is but one and it is promised nothing.
 fn classes(table: &Table) -> String {
-    let policies = table.rows.iter().flat_map(|row| row.scores.classes.iter().map(move |c| (row, c)));
+    let tells = |row: &&Row| {
+        let classes = &row.scores.classes;
+        classes.len() > 1 || classes.iter().any(|c| c.guarantee > 0.0)
+    };
+    let policies =
+        table.rows.iter().filter(tells).flat_map(|row| row.scores.classes.iter().map(move |c| (row, c)));
     let wait = |seconds: f64| Span::from_secs_f64(seconds).to_string();
     let rows: Vec<Vec<String>> = policies
         .map(|(row, c)| {
@@ -224,7 +245,7 @@ pub(super) fn people(recorded: &Recorded, times: &Times, table: &Table, journal:
         column.set_cell_alignment(comfy_table::CellAlignment::Right);
     }
     let journal = journal.map_or_else(String::new, |j| format!("{}\n", j.sentences()));
-    let weighed = if table.compares() { format!("\n{WEIGHED}\n") } else { String::new() };
+    let weighed = if table.compares() { format!("\n{WEIGHED}\n\n{}", saved(table)) } else { String::new() };
     let (sentence, lines) = (sentence(recorded, times, table), terminal::lines(&shown));
     format!("{sentence}\n{journal}\n{lines}{weighed}{}", classes(table))
 }

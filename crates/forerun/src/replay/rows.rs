@@ -74,6 +74,11 @@ impl Table {
         let baseline = self.baseline(of).filter(|b| b.scores.policy != of.scores.policy)?;
         Some((baseline, saved(&of.scores, &baseline.scores)?))
     }
+
+    /// What a run saved against another of the same world.
+    pub(super) fn against(&self, of: &Row, other: &Row) -> Option<Saved> {
+        other.beside(of).then(|| saved(&of.scores, &other.scores))?
+    }
 }
 
 #[cfg(test)]
