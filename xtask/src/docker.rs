@@ -20,7 +20,7 @@ pub(crate) const TESTS: &[(&str, &str)] = &[("forerun-backends", "docker"), ("fo
 /// Where the tests find Docker Compose.
 const COMPOSE: &str = "FORERUN_TEST_COMPOSE";
 
-/// Recorded minutes of the race, three seconds each.
+/// Recorded minutes of the race, six seconds each.
 const DEMO_MINUTES: &str = "8";
 const DEMO_LIMIT: Duration = Duration::from_secs(300);
 

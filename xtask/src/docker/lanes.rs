@@ -59,11 +59,13 @@ pub(super) fn run(
 ) -> Result<Count, Unavailable> {
     let lanes = lanes(tests);
     let mut engines = Vec::new();
-    for number in 0..lanes.len() {
+    for number in 0..=lanes.len() {
         let daemon = Daemon::start(number)?;
         images::make(&daemon).map_err(Unavailable::Broken)?;
         engines.push(daemon);
     }
+    // The tests' engines may have kept something; this one has seen nothing.
+    let unused = engines.pop();
     let mut count = Count::default();
     thread::scope(|scope| {
         let running: Vec<_> = lanes
@@ -75,10 +77,10 @@ pub(super) fn run(
             count.add(lane.join().unwrap_or(Count::FAILED));
         }
     });
-    // The others' engines would only be in its way.
-    engines.truncate(1);
-    if let Some(daemon) = engines.first() {
-        count.add(alone(daemon));
+    // They would only be in its way.
+    drop(engines);
+    if let Some(daemon) = unused {
+        count.add(alone(&daemon));
     }
     Ok(count)
 }

@@ -99,10 +99,9 @@ impl Draft<'_> {
         let mut moves: Vec<(f64, usize, usize)> = Vec::new();
         for choice in 0..self.picks.len() {
             let here = &self.ways.of(choice)[self.picks[choice]];
-            for (at, way) in self.ways.of(choice).iter().enumerate().filter(|(_, way)| way.value > here.value)
-            {
+            let better = |at: &usize| self.ways.of(choice)[*at].value > here.value;
+            for at in (0..self.ways.of(choice).len()).filter(better) {
                 moves.push((self.reduced(choice, self.picks[choice]) - self.reduced(choice, at), choice, at));
-                debug_assert!(way.value > here.value);
             }
         }
         moves.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
@@ -169,8 +168,9 @@ struct Tries<'a> {
     best: &'a mut (i64, Vec<usize>),
     /// The choices that are tried, with each one's ways by what they lose at the prices.
     order: Vec<(usize, Vec<(f64, usize)>)>,
-    /// The room that the other choices leave, after those before each one have taken what they take at least.
+    /// The room that the choices which are not tried leave.
     room: [u128; RESOURCES],
+    /// What the tried choices from each one on take at least.
     least: Vec<[u128; RESOURCES]>,
     picks: Vec<usize>,
     /// What the choices that are not tried are worth.
