@@ -81,12 +81,14 @@ fn order_of(verb: &str, body: &[u8]) -> Result<Order, (StatusCode, String)> {
         "pause" => Order::Pause,
         "resume" => Order::Resume,
         "act" => Order::Mode(Mode::Act),
+        "advise" => Order::Mode(Mode::Advise),
         "observe" => Order::Mode(Mode::Observe),
         "scale" => return scale(body).map_err(|what| (StatusCode::BAD_REQUEST, what)),
         _ => {
             let verb: String = verb.chars().take(40).collect();
-            let what =
-                format!("nothing is called {verb} here; there are pause, resume, scale, act and observe");
+            let what = format!(
+                "nothing is called {verb} here; there are pause, resume, scale, act, advise and observe"
+            );
             return Err((StatusCode::NOT_FOUND, what));
         }
     };
@@ -129,6 +131,7 @@ mod tests {
         for (verb, body, expect) in [
             ("pause", "", Ok(Order::Pause)),
             ("observe", "ignored", Ok(Order::Mode(Mode::Observe))),
+            ("advise", "", Ok(Order::Mode(Mode::Advise))),
             ("scale", "{\"instances\":2}", Ok(Order::Scale { instances: 2, hold: None })),
             (
                 "scale",

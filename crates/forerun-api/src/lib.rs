@@ -14,6 +14,6 @@ pub use control::{ControlError, Order, Told};
 pub use metrics::{InstanceState, Metrics, Outcome, OverrideKind};
 pub use server::{Answer, Api, ApiError, Health, Source};
 pub use wire::{
-    ActivityCost, Demand, Down, Instance, Instances, JournalStatus, KeyStatus, Load, LoadForecast, ModeWord,
-    ModelWeight, NextChange, ServiceStatus, SiteStatus, Status, Waits, Woken, Word,
+    ActivityCost, Advice, Demand, Down, Instance, Instances, JournalStatus, KeyStatus, Load, LoadForecast,
+    ModeWord, ModelWeight, NextChange, ServiceStatus, SiteStatus, Status, Waits, Woken, Word,
 };

@@ -47,6 +47,18 @@ pub struct SiteStatus {
     pub shadow_price: f64,
 }
 
+/// What would have been done at a time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Advice {
+    /// Seconds since 1970 UTC.
+    pub at: f64,
+    /// Instances that would have been up before, and after.
+    pub from: u32,
+    pub to: u32,
+    /// As `would start 1: 34.0% chance of need ...`.
+    pub what: String,
+}
+
 /// A service now, and since the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
@@ -88,6 +100,9 @@ pub struct ServiceStatus {
     /// What Forerun would do if it might; `null` where it acts, or would do nothing.
     #[serde(default)]
     pub would: Option<String>,
+    /// What Forerun would have done, in mode `advise`: the last five, oldest first.
+    #[serde(default)]
+    pub advice: Vec<Advice>,
     /// What a start is at, as `pulling 40%`; empty when there is nothing to say.
     #[serde(default)]
     pub progress: String,

@@ -1,5 +1,6 @@
 //! The state of the core and its one door.
 
+use crate::advice::Advised;
 use crate::bounds::Bounds;
 use crate::busy::Asked;
 use crate::canary::Canary;
@@ -79,6 +80,7 @@ pub(crate) struct Service {
     pub(crate) pulls: bool,
     /// No pause before that: the last one was not carried out.
     pub(crate) no_pause_until: Time,
+    pub(crate) advised: Advised,
 }
 
 /// A service's instances in numbers, renewed whenever one of them changes its state.
@@ -603,6 +605,7 @@ impl<P: Policy> Core<P> {
             s.backoff_until = Time::default();
             s.waiting_since = None;
             s.wanted = 0;
+            s.advised.end();
             s.due = Time::NEVER;
             s.scheduled = Time::NEVER;
             self.policy.needed(now, service, 0, 0);
@@ -783,6 +786,7 @@ impl Service {
             described: 0,
             pulls: false,
             no_pause_until: Time::default(),
+            advised: Advised::default(),
         }
     }
 

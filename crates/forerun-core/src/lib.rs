@@ -5,6 +5,7 @@
 //! the standard library. What decides is quantised to integers first, so that the same events give the same actions,
 //! bit for bit, in every build.
 
+mod advice;
 mod any;
 mod bounds;
 mod busy;
@@ -36,6 +37,7 @@ mod view;
 mod wedged;
 
 pub use crate::core::Core;
+pub use advice::Advice;
 pub use any::AnyPolicy;
 pub use canary::Canary;
 pub use demand::Demand;

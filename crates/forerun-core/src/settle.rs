@@ -77,6 +77,7 @@ impl<P: Policy> Core<P> {
                 self.trim(id, &goal, actions);
             }
         }
+        self.advise(id, wanted, &goal.reason, actions);
         self.want(id, wanted, goal.reason, actions);
         self.refuse_or_accept(id, actions);
         let mut due = again.min(goal.again).min(self.deadline(id));
@@ -168,7 +169,7 @@ impl<P: Policy> Core<P> {
     }
 
     fn appraise(&mut self, id: ServiceId) -> Time {
-        let (now, up) = (self.now, self.count(id).saturating_add(self.freezing(id)));
+        let (now, up) = (self.now, self.up_or_advised(id));
         let Some(s) = self.services.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return Time::NEVER;
         };

@@ -1,5 +1,6 @@
 //! Looking at the core without touching it: for `status`, metrics and checks.
 
+use crate::advice::Advice;
 use crate::core::{Core, Service, State};
 use crate::hand::Wake;
 use crate::loads::LoadForecast;
@@ -9,7 +10,6 @@ use forerun_types::{
     InstanceId, Mode, Reason, Resources, ServiceId, ServiceSpec, SiteId, Span, StopWhy, Time, Variant,
 };
 use serde::Serialize;
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// Actions of a service that are told.
@@ -101,6 +101,8 @@ pub struct ServiceStatus {
     pub down: Option<DownStatus>,
     /// What Forerun would do and may not, since it only watches; `None` where it would do nothing.
     pub would: Option<String>,
+    /// What Forerun would have done in mode `advise`, oldest first; the last five.
+    pub advice: Vec<Advice>,
     /// What its start is at; empty when there is nothing to say.
     pub progress: String,
     /// What it waits for, where something that it depends on or does not run beside is in the way.
@@ -192,6 +194,7 @@ impl<P: Policy> Core<P> {
             mode_word: s.told.mode.map(|(mode, since)| ModeWord { mode, since }),
             down: s.told.down.as_ref().map(|d| DownStatus { at: d.at, why: d.why.clone() }),
             would: self.would(s),
+            advice: s.advised.told.iter().cloned().collect(),
             progress: s.told.progress.clone(),
             held_up: (s.wanted > self.count(s.spec.id)).then(|| self.held_up(s.spec.id)).flatten(),
             kept_for: self.kept_for(s.spec.id).map(str::to_owned),
@@ -218,12 +221,8 @@ impl<P: Policy> Core<P> {
         if let Some((instance, why)) = s.instances.iter().find_map(wedged) {
             return Some(format!("would replace {instance}: {why}"));
         }
-        let reason = s.reason.as_ref().map_or_else(String::new, Reason::sentence);
-        match s.wanted.cmp(&have) {
-            Ordering::Equal => None,
-            Ordering::Greater => Some(format!("would start {}: {reason}", s.wanted - have)),
-            Ordering::Less => Some(format!("would stop {}: {reason}", have - s.wanted)),
-        }
+        let reason = s.reason.as_ref().filter(|_| s.wanted != have)?;
+        Some(reason.would(have, s.wanted))
     }
 
     fn instance_status(&self, s: &Service, id: InstanceId) -> Option<InstanceStatus> {

@@ -143,6 +143,9 @@ impl Meter {
                 return;
             }
             Action::Want { service, reason, .. } => (*service, "want", reason),
+            Action::Advise { service, from, to, reason, .. } => {
+                (*service, if to > from { "would_start" } else { "would_stop" }, reason)
+            }
             Action::Stop { instance, reason, .. } => match self.running.get(instance) {
                 Some(running) => (running.service, "stop", reason),
                 None => return,

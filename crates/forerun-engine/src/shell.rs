@@ -251,6 +251,10 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         self.meter.action(self.now, action);
         match action {
             Action::Want { .. } => {}
+            Action::Advise { service, from, to, reason, .. } => {
+                let name = self.core.specs_from(*service).next().map_or("", |spec| spec.name.as_str());
+                tracing::info!(service = name, "{}", reason.would(*from, *to));
+            }
             Action::Start { instance, generation, spec, .. } => {
                 // A router must know an instance's service before the instance is ready.
                 self.publish();
@@ -310,6 +314,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
                 self.ports.backends.let_go(*instance);
             }
             Action::Want { .. }
+            | Action::Advise { .. }
             | Action::Start { .. }
             | Action::Stop { .. }
             | Action::Route { .. }

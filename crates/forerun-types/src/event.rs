@@ -338,12 +338,27 @@ pub enum Action {
         generation: Generation,
         reason: Reason,
     },
+    /// What is only advised on would go from so many instances to so many. Nothing is ordered.
+    Advise {
+        service: ServiceId,
+        site: SiteId,
+        from: u32,
+        to: u32,
+        reason: Reason,
+    },
 }
 
 /// No plan offers so much.
 const BEYOND_PRICE: u64 = 1 << 60;
 
 impl Reason {
+    /// What would be done for this reason about a service that has `from` instances and is to have `to`.
+    #[must_use]
+    pub fn would(&self, from: u32, to: u32) -> String {
+        let (verb, count) = if to > from { ("start", to - from) } else { ("stop", from - to) };
+        format!("would {verb} {count}: {}", self.sentence())
+    }
+
     /// One sentence for `status` and the journal.
     #[must_use]
     pub fn sentence(&self) -> String {

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Scale(ScaleArgs),
     /// Start and stop a service's instances from now on
     Act(ControlArgs),
+    /// Say from now on what would be started and stopped of a service, and do nothing
+    Advise(ControlArgs),
     /// Only watch a service from now on
     Observe(ControlArgs),
     /// What is up of a service and why, what would change it, and who wakes it

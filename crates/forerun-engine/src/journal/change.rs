@@ -37,6 +37,9 @@ pub enum What {
     Completed(InstanceId),
     /// No longer Forerun's, and left as it is.
     LetGo(InstanceId),
+    /// So many would have been started, in mode `advise`.
+    WouldStart(u32),
+    WouldStop(u32),
 }
 
 impl What {
@@ -196,6 +199,10 @@ impl Changes {
             Action::Specialise { instance, spec, reason, .. } => {
                 self.owners.insert(*instance, spec.id);
                 (spec.id, What::SpecialiseOrdered(*instance), reason)
+            }
+            Action::Advise { service, from, to, reason, .. } => {
+                let what = if to > from { What::WouldStart(to - from) } else { What::WouldStop(from - to) };
+                (*service, what, reason)
             }
             Action::LetGo { instance, reason, .. } => {
                 (self.owners.remove(instance)?, What::LetGo(*instance), reason)

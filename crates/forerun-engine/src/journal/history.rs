@@ -288,7 +288,7 @@ impl Reader {
             What::Resumed(instance) | What::Specialised(instance) => {
                 self.becomes(instance, Stage::Ready, now);
             }
-            What::NotChanged(_) => {}
+            What::NotChanged(_) | What::WouldStart(_) | What::WouldStop(_) => {}
             What::StartFailed(instance)
             | What::Died(instance)
             | What::Stopped(instance)

@@ -53,7 +53,10 @@ pub(super) fn event(view: Option<&View>, name: &str, order: Order) -> Result<(Ev
             told.mode_word = Some(mode_word(mode, now));
             told.said = match mode {
                 Mode::Act => format!("{name} is started and stopped by forerun from now on"),
-                Mode::Observe | Mode::Advise => format!("{name} is only watched from now on"),
+                Mode::Advise => {
+                    format!("of {name} forerun says from now on what it would do, and does nothing")
+                }
+                Mode::Observe => format!("{name} is only watched from now on"),
             };
             Event::ModeTold { service, mode: Some(mode) }
         }

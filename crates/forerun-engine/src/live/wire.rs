@@ -3,8 +3,8 @@
 use super::control::{mode_name, mode_word, word};
 use super::publish::View;
 use forerun_api::{
-    ActivityCost, Demand, Down, Instance, Instances, KeyStatus, Load, LoadForecast, ModelWeight, NextChange,
-    ServiceStatus, SiteStatus, Waits, Woken,
+    ActivityCost, Advice, Demand, Down, Instance, Instances, KeyStatus, Load, LoadForecast, ModelWeight,
+    NextChange, ServiceStatus, SiteStatus, Waits, Woken,
 };
 use forerun_core::forecast::series::LEVELS;
 use forerun_core::{
@@ -55,6 +55,7 @@ pub(super) fn service(
         mode_word: s.mode_word.map(|w| mode_word(w.mode, w.since)),
         down: s.down.as_ref().map(|d| Down { at: d.at.as_secs_f64(), why: d.why.clone() }),
         would: s.would.clone(),
+        advice: s.advice.iter().map(advice).collect(),
         progress: s.progress.clone(),
         last_failure: s.last_failure.clone(),
         completed: s.completed.map(Time::as_secs_f64),
@@ -73,6 +74,10 @@ pub(super) fn service(
         load: (!s.actions.is_empty()).then(|| load(s, spec)),
         forecast: s.forecast.as_ref().map(|told| forecast(s, spec, told)),
     }
+}
+
+fn advice(a: &forerun_core::Advice) -> Advice {
+    Advice { at: a.at.as_secs_f64(), from: a.from, to: a.to, what: a.reason.would(a.from, a.to) }
 }
 
 fn forecast(s: &CoreStatus, spec: &ServiceSpec, told: &CoreForecast) -> LoadForecast {

@@ -93,6 +93,7 @@ fn people(s: &ServiceStatus, wakes: &Wakes, now: f64) -> String {
             bytes(i.memory_bytes)
         );
     }
+    text.extend(s.advice.iter().rev().map(|a| format!("advised {}: {}\n", ago(a.at), a.what)));
     if !s.last_failure.is_empty() {
         text += &format!("failed  {}\n", s.last_failure.replace('\n', "\n        "));
     }
@@ -250,7 +251,7 @@ fn token(agent: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forerun_api::{Demand, Instances, NextChange, Woken};
+    use forerun_api::{Advice, Demand, Instances, NextChange, Woken};
 
     fn web() -> ServiceStatus {
         ServiceStatus {
@@ -303,6 +304,19 @@ mod tests {
             used it 10s ago: GET /metrics from 10.0.0.1 (Prometheus/2.45), by the router\n\
             if one of these is no person, the label forerun.wake.deny=prometheus keeps it from waking and from counting\n";
         assert_eq!(people(&web(), &wakes, 1_000.0), expect);
+    }
+
+    #[test]
+    fn people_read_what_would_have_been_done() {
+        let told = |at: f64, what: &str| Advice { at, what: what.to_owned(), ..Advice::default() };
+        let advice = vec![told(880.0, "would start 1: min keeps 1"), told(990.0, "would stop 1: idle")];
+        let text = people(&ServiceStatus { advice, ..web() }, &Wakes::default(), 1_000.0);
+        assert!(
+            text.contains(
+                "advised 10s ago: would stop 1: idle\nadvised 2m ago: would start 1: min keeps 1\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

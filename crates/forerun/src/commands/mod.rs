@@ -48,6 +48,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         Command::Pause(args) => control::run("pause", &args, out),
         Command::Resume(args) => control::run("resume", &args, out),
         Command::Act(args) => control::run("act", &args, out),
+        Command::Advise(args) => control::run("advise", &args, out),
         Command::Observe(args) => control::run("observe", &args, out),
         Command::Scale(args) => control::scale(&args, out),
         Command::Explain(args) => explain::run(&args, out),

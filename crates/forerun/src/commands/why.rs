@@ -137,6 +137,8 @@ fn sentence(entry: &Entry) -> String {
         Some(What::StoppedByHand(i)) => format!("{i} stopped by hand"),
         Some(What::Completed(i)) => format!("{i} has done its work"),
         Some(What::LetGo(i)) => format!("{i} let go"),
+        Some(What::WouldStart(n)) => format!("would start {n}, and only advises"),
+        Some(What::WouldStop(n)) => format!("would stop {n}, and only advises"),
     }
 }
 
@@ -186,12 +188,18 @@ fn change(entry: &Entry) -> Value {
         Some(What::StoppedByHand(i)) => ("stopped_by_hand", Some(i), None),
         Some(What::Completed(i)) => ("completed", Some(i), None),
         Some(What::LetGo(i)) => ("let_go", Some(i), None),
+        Some(What::WouldStart(_)) => ("would_start", None, None),
+        Some(What::WouldStop(_)) => ("would_stop", None, None),
     };
     json!({
         "at": entry.at.as_secs_f64(),
         "what": what,
         "instance": instance.map(|i| i.to_string()),
         "wanted": wanted,
+        "instances": match entry.what {
+            Some(What::WouldStart(n) | What::WouldStop(n)) => Some(n),
+            _ => None,
+        },
         "reason": entry.reason,
     })
 }

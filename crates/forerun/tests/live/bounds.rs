@@ -1,7 +1,7 @@
 //! `min`, `max`, schedules, modes, and what a service's name means from one start to the next.
 
 use crate::http::get;
-use crate::world::{GONE_WITHIN, World, processes};
+use crate::world::{GONE_WITHIN, World, forerun, processes};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -95,8 +95,50 @@ fn observe_and_advise_start_nothing_and_say_why() {
         assert_eq!(processes(&world.tag), [], "{mode} started something");
         let status = live.service("watched");
         assert_eq!((&status["mode"], &status["requests"]), (&mode.into(), &20.into()), "{status}");
+        assert_eq!(status["would"], "would start 1: min keeps 1", "{status}");
+        let advice = status["advice"].as_array().unwrap();
+        assert_eq!(advice.len(), usize::from(mode == "advise"), "{status}");
         live.drain();
     }
+}
+
+/// What is advised on is decided as if it were done: told in status, by the commands and in the journal.
+#[test]
+fn advise_says_what_it_would_have_done_and_does_nothing() {
+    let world = World::new("advice", &service("watched", "mode = \"advise\"\nmin = 1"));
+    let live = world.up();
+    let told = |args: &[&str]| {
+        let (code, out, error) = forerun(args);
+        assert_eq!((code, error.as_str()), (Some(0), ""), "{args:?}: {out}");
+        out
+    };
+    let api = live.api.to_string();
+    live.until("watched", "the start is advised", |s| s["advice"][0]["what"] == "would start 1: min keeps 1");
+    told(&["scale", "watched", "0", "--api", &api]);
+    let status = live.until("watched", "the stop is advised", |s| s["advice"].as_array().unwrap().len() == 2);
+    assert_eq!(status["advice"][1]["what"], "would stop 1: a person asked for 0", "{status}");
+    let explained = told(&["explain", "watched", "--api", &api]);
+    assert!(explained.contains("ago: would stop 1: a person asked for 0\n"), "{explained}");
+    for (metric, count) in [("would_start", 1.0), ("would_stop", 1.0)] {
+        let name = format!("forerun_decisions_total{{action=\"{metric}\",reason=\"bound\"}}");
+        assert_eq!(live.metric(&name), count, "{name}");
+    }
+    // It may be told by a word, too, and what was only observed is advised on from then.
+    told(&["observe", "watched", "--api", &api]);
+    told(&["resume", "watched", "--api", &api]);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(live.service("watched")["advice"].as_array().unwrap().len(), 2);
+    told(&["advise", "watched", "--api", &api]);
+    live.until("watched", "it is advised on again", |s| s["advice"].as_array().unwrap().len() == 3);
+    assert_eq!(processes(&world.tag), [], "something was started");
+    live.drain();
+    let config = world.path("forerun.toml");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64().to_string();
+    let why = told(&["why", "watched", "--at", &now, "-c", config.to_str().unwrap()]);
+    for what in ["would start 1, and only advises: ", "would stop 1, and only advises: "] {
+        assert!(why.contains(what), "{why}");
+    }
+    world.journal_replays();
 }
 
 /// What was learned of a service, as far as the status shows it: when it would be stopped, and that it is wanted at
