@@ -119,6 +119,7 @@ labels! {
     CoverageLabels { service, quantile }
     DecisionLabels { action, reason }
     InvariantLabels { invariant }
+    ClassLabels { sla }
     OverrideLabels { kind }
 }
 
@@ -157,6 +158,8 @@ pub struct Metrics {
     requests: Bounded<RequestLabels, Counter>,
     request_duration: Timed<SiteLabels>,
     hold_duration: Timed<SiteLabels>,
+    held_requests: Bounded<ClassLabels, Gauge>,
+    held_bytes: Bounded<ClassLabels, Gauge>,
     cold_starts: Bounded<SiteLabels, Counter>,
     instances: Bounded<StateLabels, Gauge>,
     instance_start: Timed<StartLabels>,
@@ -209,6 +212,10 @@ impl Metrics {
         );
         let hold_duration =
             family(r, "hold_duration_seconds", "How long a request was held for an instance", timed());
+        let held_requests =
+            family(r, "held_requests", "Requests that are held at the router, by class", Family::default());
+        let held_bytes =
+            family(r, "held_bytes", "Bytes of requests that are held at the router", Family::default());
         let cold_starts =
             family(r, "cold_starts", "Requests that no ready instance could take", Family::default());
         let instances = family(r, "instances", "Instances by state", Family::default());
@@ -247,6 +254,8 @@ impl Metrics {
             requests,
             request_duration,
             hold_duration,
+            held_requests,
+            held_bytes,
             cold_starts,
             instances,
             instance_start,
@@ -283,6 +292,13 @@ impl Metrics {
     /// How long a request was held; zero for one that was not.
     pub fn hold_duration(&self, service: &str, site: &str, held: Span) {
         self.hold_duration.at(&at_site(service, site)).observe(held.as_secs_f64());
+    }
+
+    /// So many requests of an SLA class are held now, over all its services, and take up so many bytes.
+    pub fn set_held(&self, sla: &str, requests: u32, bytes: u64) {
+        let labels = ClassLabels { sla: sla.to_owned() };
+        self.held_requests.at(&labels).set(i64::from(requests));
+        self.held_bytes.at(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// So many requests found no ready instance.

@@ -13,6 +13,41 @@ pub enum HoldRefusal {
     Bytes { max: u64, held: u64, more: u64 },
     /// It was held for `hold.timeout` and no instance became free.
     Timeout { timeout: Span },
+    /// The router holds all that it may, and the request's class has its part of that.
+    Router(RouterFull),
+    /// It was held, and gave way to one of a class that goes before it.
+    MadeWay(RouterFull),
+}
+
+/// What is short at a router that holds all that it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Requests,
+    Bytes,
+}
+
+/// A router's limit on all that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterFull {
+    pub room: Room,
+    pub max: u64,
+    /// What of it is the class's own while the others want it too.
+    pub part: u64,
+}
+
+impl fmt::Display for RouterFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { room, max, part } = self;
+        let (what, key) = match room {
+            Room::Requests => ("requests", "router.held_max"),
+            Room::Bytes => ("bytes of requests", "router.held_bytes_max"),
+        };
+        write!(f, "this router holds {max} {what} at most, {key}")?;
+        match part < max {
+            true => write!(f, ", and this class has its part of them, {part}"),
+            false => Ok(()),
+        }
+    }
 }
 
 impl HoldRefusal {
@@ -23,16 +58,18 @@ impl HoldRefusal {
             Self::Requests { .. } => "hold-requests",
             Self::Bytes { .. } => "hold-bytes",
             Self::Timeout { .. } => "hold-timeout",
+            Self::Router(_) => "hold-router",
+            Self::MadeWay(_) => "hold-made-way",
         }
     }
 
-    /// When it is worth to ask again: a full queue moves within seconds, and after a whole timeout something is
-    /// wrong that takes longer.
+    /// When it is worth to ask again: a full queue moves within seconds; a whole router that is full, or a timeout that
+    /// has passed, takes longer to mend.
     #[must_use]
     pub fn retry_after(&self) -> Span {
         match self {
             Self::Requests { .. } | Self::Bytes { .. } => Span::from_secs(1),
-            Self::Timeout { .. } => Span::from_secs(5),
+            Self::Timeout { .. } | Self::Router(_) | Self::MadeWay(_) => Span::from_secs(5),
         }
     }
 }
@@ -53,6 +90,8 @@ impl fmt::Display for HoldRefusal {
             Self::Timeout { timeout } => {
                 write!(f, "no instance became free within hold.timeout, {timeout}")
             }
+            Self::Router(full) => write!(f, "{full}"),
+            Self::MadeWay(full) => write!(f, "{full}; this one made way for a class that goes first"),
         }
     }
 }

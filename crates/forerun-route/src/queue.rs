@@ -178,7 +178,13 @@ impl<W, L> Queue<W, L> {
     #[must_use]
     pub fn waiting(&self) -> u32 {
         // `hold.requests_max` is a u32.
-        (self.waiters.len() as u32).max(u32::from(self.stay.waits_since.is_some()))
+        self.held().max(u32::from(self.stay.waits_since.is_some()))
+    }
+
+    /// Requests that are held.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        self.waiters.len() as u32
     }
 
     #[must_use]
@@ -374,14 +380,14 @@ impl<W, L> Queue<W, L> {
         self.try_place(turn, None, now, draw, &mut effects.told)
     }
 
-    /// Finds a place at an instance, or one in the queue; `payload` makes both ends of what it is answered through if it is
-    /// held.
+    /// Finds a place at an instance, or one in the queue; `payload` makes both ends of what the request of that ticket
+    /// is answered through if it is held, or says why the router has no room for it.
     pub fn admit<R>(
         &mut self,
         asking: Asking,
         now: Time,
         draw: impl FnOnce() -> u64,
-        payload: impl FnOnce() -> (W, R),
+        payload: impl FnOnce(&Arc<ServiceSpec>, u64) -> Result<(W, R), HoldRefusal>,
         effects: &mut Effects<W, L>,
     ) -> Admission<L, R> {
         let turn = self.next_turn(true);
@@ -407,7 +413,7 @@ impl<W, L> Queue<W, L> {
         asking: Asking,
         now: Time,
         draw: impl FnOnce() -> u64,
-        payload: impl FnOnce() -> (W, R),
+        payload: impl FnOnce(&Arc<ServiceSpec>, u64) -> Result<(W, R), HoldRefusal>,
         effects: &mut Effects<W, L>,
     ) -> (Option<Admission<L, R>>, bool) {
         let is_news = self.slots.set_shunned(seat.instance, &seat.link, true);
@@ -465,13 +471,23 @@ impl<W, L> Queue<W, L> {
         self.dispatch(now, draw, effects);
     }
 
-    /// A held request's client went away, or its time ran out. Nothing happens if its turn had come.
-    pub fn give_up(&mut self, ticket: u64, now: Time, effects: &mut Effects<W, L>) {
-        let at = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket);
-        if let Some(waiter) = at.ok().and_then(|at| self.waiters.remove(at)) {
-            self.left(waiter, now, effects);
-            effects.told.push(self.abandoned());
-        }
+    /// A held request's client went away, or its time ran out; it is given back. Nothing happens if its turn had come.
+    pub fn give_up(&mut self, ticket: u64, now: Time, effects: &mut Effects<W, L>) -> Option<W> {
+        let at = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()?;
+        let waiter = self.waiters.remove(at)?;
+        let payload = self.left(waiter, now, effects);
+        effects.told.push(self.abandoned());
+        Some(payload)
+    }
+
+    /// A held request makes way at the router. Nothing happens if its turn had come, or it had given up.
+    pub fn push_out(&mut self, ticket: u64, limit: HoldRefusal, now: Time, effects: &mut Effects<W, L>) {
+        let Some(waiter) = self.give_up(ticket, now, effects) else { return };
+        let seat = match &self.route {
+            Some(route) => Err(Refusal::Hold { spec: Arc::clone(&route.spec), limit }),
+            None => Err(Refusal::Gone),
+        };
+        effects.granted.push(Granted { waiter, seat });
     }
 
     /// Refuses everyone who is held, and holds nobody from now on.
@@ -531,7 +547,7 @@ impl<W, L> Queue<W, L> {
         asking: Asking,
         turn: Turn,
         now: Time,
-        payload: impl FnOnce() -> (W, R),
+        payload: impl FnOnce(&Arc<ServiceSpec>, u64) -> Result<(W, R), HoldRefusal>,
         effects: &mut Effects<W, L>,
     ) -> Result<Hold<R>, Refusal> {
         let spec = Arc::clone(&self.route.as_ref().ok_or(Refusal::Gone)?.spec);
@@ -539,10 +555,10 @@ impl<W, L> Queue<W, L> {
             return Err(Refusal::Closing);
         }
         let Asking { user, bytes, key, arrived, again } = asking;
-        admit_hold(&spec.hold, self.waiting(), self.held_bytes, bytes)
-            .map_err(|limit| Refusal::Hold { spec: Arc::clone(&spec), limit })?;
         let ticket = turn.ticket;
-        let (payload, answer) = payload();
+        let (payload, answer) = admit_hold(&spec.hold, self.waiting(), self.held_bytes, bytes)
+            .and_then(|()| payload(&spec, ticket))
+            .map_err(|limit| Refusal::Hold { spec: Arc::clone(&spec), limit })?;
         // One that was held before counts as a cold start already.
         let cold = !turn.held && !again;
         self.push(Waiter { ticket, bytes, key, since: now, cold, payload });
@@ -558,7 +574,7 @@ impl<W, L> Queue<W, L> {
         asking: Asking,
         turn: Turn,
         now: Time,
-        payload: impl FnOnce() -> (W, R),
+        payload: impl FnOnce(&Arc<ServiceSpec>, u64) -> Result<(W, R), HoldRefusal>,
         effects: &mut Effects<W, L>,
     ) -> Option<Hold<R>> {
         let spec = &self.route.as_ref()?.spec;

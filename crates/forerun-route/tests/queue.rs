@@ -137,7 +137,8 @@ impl World {
     fn request(&mut self) -> Option<Refusal> {
         self.next += 1;
         let (request, mut effects) = (self.next, Effects::default());
-        let admission = self.queue.admit(self.asking(), self.now, || 7, || (request, ()), &mut effects);
+        let admission =
+            self.queue.admit(self.asking(), self.now, || 7, |_, _| Ok((request, ())), &mut effects);
         let refusal = match &admission {
             Admission::Refused(refusal) => Some(refusal.clone()),
             _ => None,
@@ -169,7 +170,7 @@ impl World {
         let mut effects = Effects::default();
         let (asking, now) = (self.asking(), self.now);
         let (admission, is_news) =
-            self.queue.put_back(&seat, asking, now, || 7, || (request, ()), &mut effects);
+            self.queue.put_back(&seat, asking, now, || 7, |_, _| Ok((request, ())), &mut effects);
         let is_listed = self.listed.contains(&seat.instance.0);
         assert!(!is_news || is_listed, "what has left the table is not left alone");
         if let Some(Admission::Go(other)) = &admission {
@@ -411,7 +412,7 @@ fn the_first_use_of_what_a_key_could_claim_is_told_once_and_before_it_is_quiet()
     let ask = |key| Asking { user: UserKey(1), bytes: 1, key, arrived: Time(1), again: false };
     type Use = fn(&mut Queue<u32, Door>, Asking, &mut Effects<u32, Door>);
     let admit: Use = |queue, asking, effects| {
-        let Admission::Go(seat) = queue.admit(asking, Time(1), || 7, || (1, ()), effects) else {
+        let Admission::Go(seat) = queue.admit(asking, Time(1), || 7, |_, _| Ok((1, ())), effects) else {
             panic!("it is free")
         };
         queue.leave(seat.instance, true, Reply::NotAsked, Time(1), || 7, effects);
@@ -473,7 +474,7 @@ fn a_wait_that_a_thawed_instance_ended_in_time_was_no_cold_start() {
         let empty = Arc::new(ServiceRoute::new(Arc::clone(&spec), Vec::new(), None));
         queue.set_route(Some(empty), Generation(1), Time(1), || 7, &mut effects);
         let asking = Asking { user: UserKey(1), bytes: 1, key: None, arrived: Time(1), again };
-        let admission = queue.admit(asking, Time(1), || 7, || (1, ()), &mut effects);
+        let admission = queue.admit(asking, Time(1), || 7, |_, _| Ok((1, ())), &mut effects);
         assert!(matches!(admission, Admission::Held(_)));
         assert_eq!(effects.cold_starts, u64::from(!again));
         let mut route = ServiceRoute::new(Arc::clone(&spec), vec![entry.clone()], None);
@@ -503,7 +504,7 @@ fn what_gets_no_answer_is_told_in_a_row_until_one_begins() {
     queue.set_route(keyed_route(Access::Any), Generation(1), at(1), || 7, &mut effects);
     let ask = Asking { user: UserKey(1), bytes: 1, key: None, arrived: at(1), again: false };
     let seat = |queue: &mut Queue<u32, Door>, now, effects: &mut Effects<u32, Door>| {
-        let Admission::Go(seat) = queue.admit(ask, now, || 7, || (1, ()), effects) else {
+        let Admission::Go(seat) = queue.admit(ask, now, || 7, |_, _| Ok((1, ())), effects) else {
             panic!("it is free")
         };
         seat
@@ -519,7 +520,7 @@ fn what_gets_no_answer_is_told_in_a_row_until_one_begins() {
     assert_eq!(silences(&effects), [(1, 0, 30), (2, 1, 31)]);
     drop((first, slow));
     // It takes no connection, and is dialled.
-    let (admission, is_news) = queue.put_back(&third, ask, at(33), || 7, || (1, ()), &mut effects);
+    let (admission, is_news) = queue.put_back(&third, ask, at(33), || 7, |_, _| Ok((1, ())), &mut effects);
     assert!(is_news && matches!(admission, Some(Admission::Held(_))));
     queue.dialled_in_vain(id, &third.link, at(34), &mut effects);
     assert_eq!(silences(&effects)[2..], [(3, 1, 32), (4, 1, 33)]);

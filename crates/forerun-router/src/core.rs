@@ -6,6 +6,7 @@ use crate::settings::{Clock, RouterLimits};
 use crate::stats::Totals;
 use crate::table::{Publisher, Snapshot};
 use crate::up::Up;
+use crate::waiting::Lobby;
 use arc_swap::ArcSwap;
 use forerun_types::{RouterId, SiteId, Time};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,8 @@ pub(crate) struct Core {
     /// Told whenever other services are in the table than before.
     pub(crate) published: Notify,
     pub(crate) keys: Keys,
+    /// Everyone who is held, whatever for.
+    pub(crate) lobby: Arc<Lobby>,
     pub(crate) totals: Totals,
     pub(crate) draws: AtomicU64,
     /// One for each client that follows events.

@@ -5,8 +5,8 @@
 //!   `wake-rate` (429, with `retry-after`);
 //! - `upstream`: `upstream-connect`, `upstream-closed`, `upstream-protocol` (502), `upstream-connect-timeout`,
 //!   `upstream-timeout` (504), `auth-server` (502, 504);
-//! - `internal`, each a 503 with `retry-after`: `hold-requests`, `hold-bytes`, `hold-timeout`, `unavailable`,
-//!   `starting`, `shutting-down`.
+//! - `internal`, each a 503 with `retry-after`: `hold-requests`, `hold-bytes`, `hold-timeout`, `hold-router`,
+//!   `hold-made-way`, `unavailable`, `starting`, `shutting-down`.
 //!
 //! `upstream-connect`, `upstream-connect-timeout` and `upstream-closed` come only once no other instance may or can
 //! take the request.

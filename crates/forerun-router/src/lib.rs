@@ -45,6 +45,7 @@ mod tunnel;
 mod up;
 mod upstream;
 mod visit;
+mod waiting;
 mod wakes;
 
 pub use auth::{ForwardUrlError, check_forward_url};
@@ -53,6 +54,6 @@ pub use events::BesideBody;
 pub use identity::{action_of, user_of};
 pub use server::{Router, RouterHandle};
 pub use settings::{Clock, Listen, RouterError, RouterLimits, RouterSettings};
-pub use stats::{Outcome, RouterStats, ServiceStats};
+pub use stats::{HeldOfClass, Outcome, RouterStats, ServiceStats};
 pub use up::{Up, UpReceiver, channel};
 pub use wakes::{Visitor, Wakes};

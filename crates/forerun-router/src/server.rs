@@ -12,6 +12,7 @@ use crate::settings::{Listen, RouterError, RouterSettings};
 use crate::stats::{RouterStats, Totals};
 use crate::table::{self, Publisher, Snapshot};
 use crate::up::Up;
+use crate::waiting::Lobby;
 use crate::wakes::Wakes;
 use arc_swap::ArcSwap;
 use forerun_types::{Event, RouteTable, Span};
@@ -57,6 +58,7 @@ impl Router {
         let beside_address =
             beside.as_ref().map(TcpListener::local_addr).transpose().map_err(RouterError::Socket)?;
         let connections_max = settings.limits.connections_max;
+        let lobby = Lobby::new(settings.limits.waitlist());
         let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| settings.secret[i]));
         let core = Arc::new(Core {
             id: settings.id,
@@ -70,6 +72,7 @@ impl Router {
             publisher: Mutex::new(Publisher::default()),
             published: Notify::new(),
             keys: Keys::default(),
+            lobby,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             totals: Totals::default(),
             draws: AtomicU64::new(seed),
@@ -178,6 +181,7 @@ impl RouterHandle {
             unknown: totals.unknown.load(Ordering::Relaxed),
             malformed: totals.malformed.load(Ordering::Relaxed),
             lost: totals.lost.load(Ordering::Relaxed),
+            held: self.core.lobby.by_class(),
             services: table::stats(&self.core),
         }
     }

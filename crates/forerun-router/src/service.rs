@@ -11,6 +11,7 @@ use crate::revival;
 use crate::stats::{Outcome, ServiceStats, Tally};
 use crate::stay::Paged;
 use crate::upstream::Pool;
+use crate::waiting::{Granting, Pushed, Waiting};
 use crate::wakes::{NOTED_EVERY, Visitor, WakeLog, Wakes};
 use forerun_route::{Effects, Granted, Hold, HoldRefusal, Link, Queue, Reply, Seat, Turn, WakeBudget};
 use forerun_types::{
@@ -24,10 +25,8 @@ use tokio::sync::{Notify, oneshot};
 
 pub(crate) use forerun_route::Asking;
 
-/// What a held request gets in the end.
-type Granting = Result<Place, Fault>;
 /// What a call to the queue led to.
-pub(crate) type Led = Effects<oneshot::Sender<Granting>, Pool>;
+pub(crate) type Led = Effects<Waiting, Pool>;
 
 impl Link for Pool {
     fn to(address: SocketAddr) -> Self {
@@ -45,7 +44,7 @@ impl Link for Pool {
 
 /// What is under a service's lock.
 pub(crate) struct State {
-    pub(crate) queue: Queue<oneshot::Sender<Granting>, Pool>,
+    pub(crate) queue: Queue<Waiting, Pool>,
     pub(crate) paged: Paged,
     /// The batch knows that gauges have changed.
     listed: bool,
@@ -131,9 +130,7 @@ impl Service {
             core.batch.changed(Arc::clone(self));
         }
         for Granted { waiter, seat } in led.granted {
-            let granting = seat.map(|seat| self.place(core, seat)).map_err(Fault::refused);
-            // One whose client went away at this moment takes nothing: its place is free again.
-            drop(waiter.send(granting));
+            waiter.tell(seat.map(|seat| self.place(core, seat)).map_err(Fault::refused));
         }
         result
     }
@@ -249,8 +246,13 @@ impl Service {
 
     /// Finds a place at an instance, or one in the queue.
     pub(crate) fn admit(self: &Arc<Self>, core: &Arc<Core>, asking: Asking, now: Time) -> Admission {
-        let admission = self
-            .with(core, |state, led| state.queue.admit(asking, now, || core.draw(), oneshot::channel, led));
+        let mut pushed = Pushed::default();
+        let load = (asking.bytes, asking.arrived);
+        let admission = self.with(core, |state, led| {
+            let hold = |spec: &_, ticket| pushed.hold(core, self, (spec, ticket), load);
+            state.queue.admit(asking, now, || core.draw(), hold, led)
+        });
+        pushed.tell(core, now);
         self.admission(core, admission)
     }
 
@@ -268,9 +270,13 @@ impl Service {
         place.over = true;
         let (instance, pool) = (place.instance, Arc::clone(&place.pool));
         let seat = Seat { instance, link: Arc::clone(&pool), turn: place.turn };
+        let mut pushed = Pushed::default();
+        let load = (asking.bytes, asking.arrived);
         let (admission, is_news) = self.with(core, |state, led| {
-            state.queue.put_back(&seat, asking, now, || core.draw(), oneshot::channel, led)
+            let hold = |spec: &_, ticket| pushed.hold(core, self, (spec, ticket), load);
+            state.queue.put_back(&seat, asking, now, || core.draw(), hold, led)
         });
+        pushed.tell(core, now);
         if is_news {
             tracing::debug!(%instance, address = %pool.address(), "an instance takes no requests");
             let (core, service) = (Arc::downgrade(core), Arc::downgrade(self));
@@ -463,7 +469,7 @@ pub(crate) struct Ticket {
     ticket: u64,
     /// What is left of `hold.timeout`.
     patience: Span,
-    granted: oneshot::Receiver<Result<Place, Fault>>,
+    granted: oneshot::Receiver<Granting>,
 }
 
 impl Ticket {
@@ -485,6 +491,6 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let now = self.core.now();
-        self.service.with(&self.core, |state, led| state.queue.give_up(self.ticket, now, led));
+        drop(self.service.with(&self.core, |state, led| state.queue.give_up(self.ticket, now, led)));
     }
 }

@@ -1,5 +1,6 @@
 //! What a router is told when it starts.
 
+use forerun_route::WaitlistLimits;
 use forerun_types::{RouterId, SiteId, Span, Time};
 use std::fmt;
 use std::io;
@@ -71,11 +72,16 @@ impl fmt::Debug for RouterSettings {
     }
 }
 
-/// The router's own limits; those of holding are each service's.
+/// The router's own limits; those of holding are each service's too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterLimits {
     /// Client connections open at a time, tunnels included; more wait in the kernel's queue.
     pub connections_max: u32,
+    /// Requests held at a time, over all services. Each keeps a connection: with more than `connections_max` nobody is
+    /// ever refused for it.
+    pub held_max: u32,
+    /// Bytes of their heads, and of what is read ahead of their bodies.
+    pub held_bytes_max: u64,
     /// Bytes of a request's head, and of what is read ahead of it.
     pub head_bytes_max: usize,
     /// For a whole request head, and for the next request on an idle connection.
@@ -94,8 +100,11 @@ pub struct RouterLimits {
 
 impl Default for RouterLimits {
     fn default() -> Self {
+        let held = WaitlistLimits::default();
         Self {
             connections_max: 8_192,
+            held_max: held.requests_max,
+            held_bytes_max: held.bytes_max,
             head_bytes_max: 64 << 10,
             head_timeout: Span::from_secs(30),
             stall_timeout: Span::from_secs(60),
@@ -110,6 +119,10 @@ impl Default for RouterLimits {
 }
 
 impl RouterLimits {
+    pub(crate) fn waitlist(&self) -> WaitlistLimits {
+        WaitlistLimits { requests_max: self.held_max, bytes_max: self.held_bytes_max }
+    }
+
     pub(crate) fn check(&self) -> Result<(), RouterError> {
         // hyper reads in units of this.
         const HEAD_BYTES_LEAST: usize = 8 << 10;

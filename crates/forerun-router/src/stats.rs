@@ -79,6 +79,14 @@ impl ServiceStats {
     }
 }
 
+/// What is held of one SLA class, over all its services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldOfClass {
+    pub requests: u32,
+    /// Of heads and what is read ahead of bodies.
+    pub bytes: u64,
+}
+
 /// A whole router.
 #[derive(Clone, Debug)]
 pub struct RouterStats {
@@ -93,6 +101,8 @@ pub struct RouterStats {
     pub malformed: u64,
     /// Learning records dropped because the engine was behind.
     pub lost: u64,
+    /// By class; those of which nothing is held are left out.
+    pub held: BTreeMap<String, HeldOfClass>,
     /// Those that have left the table too, while requests for them are in flight.
     pub services: Vec<ServiceStats>,
 }

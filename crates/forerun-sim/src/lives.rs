@@ -132,7 +132,7 @@ fn join(world: &mut World) {
     if world.setting.separate_routers == 0 {
         let id = world.sites[0].router.id;
         let site = &mut world.sites[0];
-        site.router = Router::new(id);
+        site.router = Router::new(id, site.router.limits());
         site.up = true;
         site.connected = true;
         site.epoch += 1;

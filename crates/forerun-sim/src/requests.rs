@@ -174,6 +174,9 @@ impl World {
                 }
             }
         }
+        if let Some(what) = self.sites[site].router.miscounts() {
+            self.fail("held-room", what);
+        }
         self.want_batch(site);
     }
 

@@ -1,7 +1,10 @@
 //! A router without sockets: its services are the live one's own queues, and this hands on what they tell and whom
 //! they send.
 
-use forerun_route::{Admission, Asking, Effects, Link, Queue, Refusal, Reply, Seat};
+use forerun_route::{
+    Admission, Asking, Effects, HoldRefusal, Link, Queue, Refusal, Reply, Seat, Spot, Waitlist,
+    WaitlistLimits,
+};
 use forerun_types::{
     Activity, Event, Finished, Generation, InstanceId, Mode, RouteTable, RouterId, ServiceId, Span, Time,
     Traffic, UserKey, Variant,
@@ -50,6 +53,8 @@ struct Visit {
     service: ServiceId,
     /// Its place in line, while it is held.
     ticket: Option<u64>,
+    /// And among all who are held.
+    spot: Option<Spot>,
     seat: Option<Seat<Door>>,
     /// Since when it has that.
     seated: Time,
@@ -72,6 +77,9 @@ pub(crate) struct Router {
     /// When keys without a variant were told.
     keys_told: BTreeMap<(ServiceId, String), Time>,
     visits: BTreeMap<u32, Visit>,
+    /// Everyone who is held, whatever for: the request's service and ticket.
+    waitlist: Waitlist<(ServiceId, u64)>,
+    limits: WaitlistLimits,
     draws: u64,
     activities: Vec<Activity>,
     finished: Vec<Finished>,
@@ -92,13 +100,14 @@ fn why(refusal: &Refusal) -> &'static str {
         Refusal::Gone => "the service is gone",
         Refusal::Closing => "the router is at its end",
         Refusal::Unavailable { .. } => "unavailable",
+        Refusal::Hold { limit: HoldRefusal::MadeWay(_), .. } => "made way",
         Refusal::Hold { .. } => "too many are held",
     }
 }
 
 impl Router {
     #[must_use]
-    pub(crate) fn new(id: RouterId) -> Self {
+    pub(crate) fn new(id: RouterId, limits: WaitlistLimits) -> Self {
         Self {
             id,
             generation: Generation(0),
@@ -106,11 +115,32 @@ impl Router {
             variants: BTreeMap::new(),
             keys_told: BTreeMap::new(),
             visits: BTreeMap::new(),
+            waitlist: Waitlist::new(limits),
+            limits,
             draws: 0,
             activities: Vec::new(),
             finished: Vec::new(),
             lost: 0,
         }
+    }
+
+    /// The bounds on all that it holds.
+    #[must_use]
+    pub(crate) fn limits(&self) -> WaitlistLimits {
+        self.limits
+    }
+
+    /// What does not hold of the room for those who are held.
+    #[must_use]
+    pub(crate) fn miscounts(&self) -> Option<String> {
+        let listed = self.waitlist.requests();
+        let held: u32 = self.services.values().map(Queue::held).sum();
+        let over =
+            listed > self.limits.requests_max as usize || self.waitlist.bytes() > self.limits.bytes_max;
+        (listed != held as usize || over).then(|| {
+            let max = self.limits.requests_max;
+            format!("{} holds {held} requests, its waitlist has {listed} and room for {max}", self.id)
+        })
     }
 
     /// Requests at an instance now.
@@ -164,22 +194,34 @@ impl Router {
                 did.push(Did::Sent { request, instance: seat.instance, address: seat.link.address() });
                 if let Some(visit) = self.visits.get_mut(&request) {
                     (visit.seat, visit.seated, visit.ticket) = (Some(seat), now, None);
+                    visit.spot.take().iter().for_each(|spot| self.waitlist.leave(spot));
                 }
             }
             Err(refusal) => {
-                self.visits.remove(&request);
+                let visit = self.visits.remove(&request);
+                visit.and_then(|visit| visit.spot).iter().for_each(|spot| self.waitlist.leave(spot));
                 did.push(Did::Refused { request, why: why(&refusal) });
             }
         }
     }
 
-    fn admitted(&mut self, request: u32, admission: Admission<Door, ()>, now: Time, did: &mut Vec<Did>) {
+    /// Those who make way for a newcomer are told once it has its place.
+    fn push_out(&mut self, pushed: Vec<((ServiceId, u64), HoldRefusal)>, now: Time, did: &mut Vec<Did>) {
+        for ((service, ticket), limit) in pushed {
+            let Some(queue) = self.services.get_mut(&service) else { continue };
+            let mut effects = Effects::default();
+            queue.push_out(ticket, limit, now, &mut effects);
+            self.carry_out(effects, now, did);
+        }
+    }
+
+    fn admitted(&mut self, request: u32, admission: Admission<Door, Spot>, now: Time, did: &mut Vec<Did>) {
         match admission {
             Admission::Go(seat) => self.seated(request, Ok(seat), now, did),
             Admission::Refused(refusal) => self.seated(request, Err(refusal), now, did),
             Admission::Held(hold) => {
                 if let Some(visit) = self.visits.get_mut(&request) {
-                    visit.ticket = Some(hold.ticket);
+                    (visit.ticket, visit.spot) = (Some(hold.ticket), Some(hold.answer));
                 }
                 did.push(Did::Held { request, patience: hold.patience });
             }
@@ -237,10 +279,18 @@ impl Router {
             action: forerun_types::ActionKey(1),
         });
         let asking = Asking { user, bytes: 1, arrived: now, again: false, key: key.map(Variant::access_key) };
-        let mut effects = Effects::default();
-        let admission = queue.admit(asking, now, || draw(&mut self.draws), || (request, ()), &mut effects);
-        self.visits.insert(request, Visit { asking, service, ticket: None, seat: None, seated: now });
+        let (mut effects, mut pushed) = (Effects::default(), Vec::new());
+        let waitlist = &mut self.waitlist;
+        let hold = |spec: &_, ticket| {
+            let joined = waitlist.join(spec, asking.bytes, asking.arrived, (service, ticket))?;
+            pushed = joined.pushed;
+            Ok((request, joined.spot))
+        };
+        let admission = queue.admit(asking, now, || draw(&mut self.draws), hold, &mut effects);
+        let visit = Visit { asking, service, ticket: None, spot: None, seat: None, seated: now };
+        self.visits.insert(request, visit);
         self.carry_out(effects, now, did);
+        self.push_out(pushed, now, did);
         self.admitted(request, admission, now, did);
     }
 
@@ -255,10 +305,17 @@ impl Router {
         let visit = self.visits.get_mut(&request)?;
         let (seat, asking, service) = (visit.seat.take()?, visit.asking, visit.service);
         let queue = self.services.get_mut(&service)?;
-        let mut effects = Effects::default();
+        let (mut effects, mut pushed) = (Effects::default(), Vec::new());
+        let waitlist = &mut self.waitlist;
+        let hold = |spec: &_, ticket| {
+            let joined = waitlist.join(spec, asking.bytes, asking.arrived, (service, ticket))?;
+            pushed = joined.pushed;
+            Ok((request, joined.spot))
+        };
         let (admission, is_news) =
-            queue.put_back(&seat, asking, now, || draw(&mut self.draws), || (request, ()), &mut effects);
+            queue.put_back(&seat, asking, now, || draw(&mut self.draws), hold, &mut effects);
         self.carry_out(effects, now, did);
+        self.push_out(pushed, now, did);
         match admission {
             Some(admission) => self.admitted(request, admission, now, did),
             None => {
@@ -308,10 +365,9 @@ impl Router {
 
     /// A held request's client went away, or its time ran out.
     pub(crate) fn abandon(&mut self, request: u32, now: Time, did: &mut Vec<Did>) {
-        let Some((service, ticket)) = self.visits.remove(&request).and_then(|v| Some((v.service, v.ticket?)))
-        else {
-            return;
-        };
+        let Some(visit) = self.visits.remove(&request) else { return };
+        visit.spot.iter().for_each(|spot| self.waitlist.leave(spot));
+        let (service, Some(ticket)) = (visit.service, visit.ticket) else { return };
         let Some(queue) = self.services.get_mut(&service) else { return };
         let mut effects = Effects::default();
         queue.give_up(ticket, now, &mut effects);

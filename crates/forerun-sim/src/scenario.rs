@@ -5,6 +5,7 @@ use crate::faults::Fault;
 use crate::levels;
 use crate::random::Random;
 use forerun_core::Canary;
+use forerun_route::WaitlistLimits;
 use forerun_types::{HoldLimits, Mode, Resources, ServiceId, ServiceSpec, SiteId, SiteSpec, Span};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub struct Setting {
     pub site: SiteSpec,
     /// Routers that are processes of their own; none means one inside the engine's.
     pub separate_routers: usize,
+    /// What each router may hold.
+    pub waitlist: WaitlistLimits,
     pub requests: Vec<Request>,
     pub lasts: Span,
     pub flush_interval: Span,
@@ -93,6 +96,7 @@ impl Setting {
             services,
             site,
             separate_routers,
+            waitlist: waitlist(scenario.seed),
             requests: Vec::new(),
             lasts,
             flush_interval,
@@ -161,6 +165,15 @@ impl Setting {
                 }),
             })
             .collect()
+    }
+}
+
+/// Hardly any room in three of four worlds; never so little that the few probes after the faults do not fit.
+fn waitlist(seed: u64) -> WaitlistLimits {
+    let mut draw = Random::of(seed, "waitlist");
+    match draw.below(4) {
+        0 => WaitlistLimits::default(),
+        _ => WaitlistLimits { requests_max: draw.between(4, 10) as u32, ..WaitlistLimits::default() },
     }
 }
 

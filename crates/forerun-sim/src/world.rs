@@ -199,7 +199,7 @@ impl World {
         };
         for id in 0..world.setting.separate_routers.max(1) {
             world.sites.push(Site {
-                router: Router::new(RouterId(id as u32)),
+                router: Router::new(RouterId(id as u32), world.setting.waitlist),
                 up: world.setting.separate_routers > 0,
                 epoch: 0,
                 connected: false,

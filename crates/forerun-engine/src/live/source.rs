@@ -15,7 +15,7 @@ use forerun_core::forecast::series::LEVELS;
 use forerun_core::{InstanceState, ServiceStatus as CoreStatus};
 use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats, Up};
 use forerun_types::{Event, InstanceId, Mode, ServiceId, ServiceSpec, Span};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -92,6 +92,8 @@ struct Counted {
     violations: BTreeMap<Rule, u64>,
     journal_errors: u64,
     journal_steps_lost: u64,
+    /// SLA classes that any service had.
+    classes: BTreeSet<String>,
 }
 
 /// The API's source over a running engine.
@@ -156,6 +158,12 @@ impl ApiSource {
         let site_of = |service| sites.get(&service).copied().unwrap_or_default();
         for s in &stats.services {
             self.feed_requests(s, site_of(s.id), &mut told);
+            told.classes.insert(s.sla.clone());
+        }
+        // A class of which nothing is held is told as such.
+        for class in &told.classes {
+            let held = stats.held.get(class).copied().unwrap_or_default();
+            self.metrics.set_held(class, held.requests, held.bytes);
         }
         for s in &view.services {
             let site = site_of(s.service);

@@ -2,6 +2,7 @@
 
 mod auth;
 mod beside;
+mod classes;
 mod drain;
 mod forward;
 mod hold;

@@ -23,11 +23,14 @@ pub(crate) fn router(root: &Reader<'_>) -> RouterConfig {
     if wake_listen.is_some_and(|wake| wake.port() != 0 && wake == listen) {
         reader.problem("wake_listen", "is router.listen too; give it another port");
     }
+    let connections_max = reader.count_u32("connections_max");
     RouterConfig {
         listen,
         wake_listen,
         limits: RouterLimits {
-            connections_max: reader.count_u32("connections_max"),
+            connections_max,
+            held_max: held_max(&reader, connections_max),
+            held_bytes_max: reader.bytes_at_least("held_bytes_max", 0),
             head_bytes_max: usize::try_from(reader.bytes_at_least("head_bytes_max", HEAD_BYTES_MIN))
                 .unwrap_or(usize::MAX),
             head_timeout: reader.duration_some("head_timeout"),
@@ -39,6 +42,20 @@ pub(crate) fn router(root: &Reader<'_>) -> RouterConfig {
             trust_forwarded: reader.flag("trust_forwarded"),
         },
     }
+}
+
+/// Who is held keeps a connection; some must be left for those who go through at once.
+fn held_max(reader: &Reader<'_>, connections_max: u32) -> u32 {
+    if reader.found("held_max").is_none() {
+        return (connections_max / 2).max(1);
+    }
+    let held_max = reader.count_u32("held_max");
+    if held_max > connections_max {
+        let mend = "each held request keeps its connection; lower it, or raise connections_max";
+        reader
+            .problem("held_max", &format!("is more than router.connections_max, {connections_max}: {mend}"));
+    }
+    held_max
 }
 
 fn address(reader: &Reader<'_>) -> SocketAddr {

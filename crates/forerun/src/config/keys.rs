@@ -117,6 +117,19 @@ pub(crate) const ROUTER: &[Key] = &[
         "8192",
         "Client connections at a time; more wait to be accepted.",
     ),
+    key(
+        "held_max",
+        Shape::Count(0, 1_000_000),
+        "",
+        "Requests held at a time over all services; beyond that the lowest class gives way. Default: half of \
+         connections_max.",
+    ),
+    key(
+        "held_bytes_max",
+        Shape::Bytes,
+        "256MiB",
+        "Bytes of requests held at a time over all services; shared out in the same way.",
+    ),
     key("head_bytes_max", Shape::Bytes, "64KiB", "Bytes of a request's head."),
     key(
         "head_timeout",
