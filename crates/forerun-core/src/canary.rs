@@ -48,10 +48,12 @@ pub enum Canary {
     StartsEarly,
     /// What answers nothing is left where it is.
     KeepsWedged,
+    /// What is a class's own is lent to anyone.
+    LendsOwn,
 }
 
 impl Canary {
-    pub const ALL: [Canary; 22] = [
+    pub const ALL: [Canary; 23] = [
         Canary::DoubleStart,
         Canary::StopInUse,
         Canary::LostWaiter,
@@ -74,6 +76,7 @@ impl Canary {
         Canary::WakesStopped,
         Canary::StartsEarly,
         Canary::KeepsWedged,
+        Canary::LendsOwn,
     ];
 
     /// Its name on the command line.
@@ -102,6 +105,7 @@ impl Canary {
             Canary::WakesStopped => "wakes-stopped",
             Canary::StartsEarly => "starts-early",
             Canary::KeepsWedged => "keeps-wedged",
+            Canary::LendsOwn => "lends-own",
         }
     }
 }

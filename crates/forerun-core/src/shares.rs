@@ -5,6 +5,7 @@
 //! leaves what is another class's own alone, used or not, unless it can be given back within that class's
 //! `reclaim_max`. Without guarantees and with one priority all of it is the rule of worth alone.
 
+use crate::canary::Canary;
 use crate::classes::{Amount, Basis, Ledger, add, amount};
 use crate::core::{Core, Service, State};
 use crate::policy::Policy;
@@ -187,7 +188,8 @@ impl<P: Policy> Core<P> {
 
     /// What is other classes' own and is not lent to one more of a service.
     fn kept_from(&self, id: ServiceId, rank: Rank, ledger: Option<&Ledger>) -> Vec<(usize, Amount)> {
-        let class = ledger.zip(self.classes.of(id)).filter(|_| !rank.guaranteed);
+        let lends = rank.guaranteed || self.is_canary(Canary::LendsOwn);
+        let class = ledger.zip(self.classes.of(id)).filter(|_| !lends);
         let Some(((ledger, class), s)) = class.zip(self.get(id)) else { return Vec::new() };
         ledger.kept_from(class, gives_back(&s.spec))
     }

@@ -172,6 +172,12 @@ impl Meter {
         *totals.decisions.entry((label, reason.label())).or_default() += 1;
     }
 
+    /// An action that the plan checker has refused, and by which rule.
+    pub(crate) fn refused(&mut self, service: Option<ServiceId>, action: &'static str, rule: &'static str) {
+        let Some(service) = service else { return };
+        *self.services.entry(service).or_default().decisions.entry((action, rule)).or_default() += 1;
+    }
+
     pub(crate) fn event(&mut self, now: Time, event: &Event) {
         match event {
             Event::Began => {

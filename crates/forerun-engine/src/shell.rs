@@ -1,9 +1,10 @@
 //! The engine's shell: stamps and journals each event, steps the core, carries the actions out. It decides nothing.
 //!
 //! A state machine: it is called with events and with the passing of time, and touches the world only through its
-//! four ports, so that a seeded simulation can drive it as the live loop does.
+//! four ports, so that a seeded simulation can drive it as the live loop does. Between the core and the ports stands
+//! the plan checker ([`Invariants::admit`]).
 
-use crate::invariants::Invariants;
+use crate::invariants::{Invariants, Refusal, Violation};
 use crate::journal::{Changes, FORMAT_VERSION, Head, Opening, actions_hash, encode_step, seal_block};
 use crate::meter::Meter;
 use crate::ports::{Backends, Clock, Disk, DiskHealth, DiskOrder, Routers};
@@ -12,12 +13,15 @@ use forerun_core::{AnyPolicy, Core};
 use forerun_types::{
     Action, Event, Generation, InstanceId, RouteTable, ServiceId, ServiceRoute, ServiceSpec, Span, Time,
 };
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The core is asked at most so often: ticks closer together would cost more than they bring.
 const TICK_LEAST: Span = Span::from_millis(2);
 /// Bytes of steps that are gathered into one block, if no flush comes first.
 const BATCH_BYTES: u64 = 256 << 10;
+/// Refused actions that the core is told of after one event; the others follow later.
+const TOLD_AT_ONCE: usize = 64;
 /// How long a broken journal is left alone before a new segment is tried.
 const JOURNAL_RETRY: Span = Span::from_secs(10);
 
@@ -91,6 +95,10 @@ pub struct Shell<C, D, B, R> {
     scratch: Vec<u8>,
     meter: Meter,
     invariants: Invariants,
+    /// The current step's refused actions, by their places in it.
+    refused: Vec<(usize, Box<Refusal>)>,
+    /// What the core has yet to be told of them.
+    untold: VecDeque<Event>,
     finished: bool,
 }
 
@@ -126,6 +134,8 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             scratch: Vec::new(),
             meter: Meter::default(),
             invariants: Invariants::default(),
+            refused: Vec::new(),
+            untold: VecDeque::new(),
             finished: false,
         };
         shell.now = shell.ports.clock.read().now;
@@ -163,8 +173,17 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
             self.step(reading.now, &Event::ClockJumped { micros });
         }
         self.step(reading.now, event);
+        self.tell_of_refused();
         self.know();
         self.publish();
+    }
+
+    /// What was refused is no other to the core than what a backend could not do.
+    fn tell_of_refused(&mut self) {
+        for _ in 0..TOLD_AT_ONCE {
+            let Some(event) = self.untold.pop_front() else { return };
+            self.step(self.now, &event);
+        }
     }
 
     /// Tells backends of services that have come, gone or changed: once for all that a life begins with.
@@ -184,6 +203,9 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         if self.core.next_due() <= self.now && self.now >= self.ticked + TICK_LEAST {
             self.ticked = self.now;
             self.handle(&Event::Tick);
+        } else if !self.untold.is_empty() {
+            self.tell_of_refused();
+            self.publish();
         }
         if self.now >= self.flushed + self.journal.flush_interval {
             self.flush();
@@ -193,6 +215,9 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
     /// When [`Shell::pass`] wants to be called next.
     #[must_use]
     pub fn next_wake(&self) -> Time {
+        if !self.untold.is_empty() {
+            return self.now;
+        }
         let tick = self.core.next_due().max(self.ticked + TICK_LEAST);
         tick.min(self.flushed + self.journal.flush_interval)
     }
@@ -211,6 +236,11 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
     #[must_use]
     pub fn invariants(&self) -> &Invariants {
         &self.invariants
+    }
+
+    /// What broke a rule since the last call, and was not carried out; the first sixteen.
+    pub fn take_violations(&mut self) -> Vec<Violation> {
+        self.invariants.take()
     }
 
     #[must_use]
@@ -239,12 +269,24 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         self.core.step(self.now, event, &mut actions);
         self.invariants.event(event);
         self.meter.event(self.now, event);
-        for action in &actions {
-            self.carry_out(action);
+        for (at, action) in actions.iter().enumerate() {
+            match self.invariants.admit(self.now, action) {
+                Ok(()) => self.carry_out(action),
+                Err(refusal) => self.refuse(at, refusal),
+            }
         }
         self.record(event, &actions);
+        self.refused.clear();
         actions.clear();
         self.actions = actions;
+    }
+
+    fn refuse(&mut self, at: usize, mut refusal: Box<Refusal>) {
+        let rule = refusal.rule.label();
+        tracing::error!(rule, action = refusal.action, "the plan checker refuses it: {}", refusal.what);
+        self.meter.refused(refusal.service, refusal.action, rule);
+        self.untold.extend(refusal.told.take());
+        self.refused.push((at, refusal));
     }
 
     fn carry_out(&mut self, action: &Action) {
@@ -260,18 +302,22 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
                 self.publish();
                 let order =
                     StartOrder { instance: *instance, generation: *generation, spec: Arc::clone(spec) };
-                self.invariants.start(self.now, &order);
                 self.ports.backends.start(order);
             }
             Action::Stop { instance, generation, grace, .. } => {
                 self.publish();
                 let order = StopOrder { instance: *instance, generation: *generation, grace: *grace };
-                self.invariants.stop(self.now, &order);
                 self.ports.backends.stop(order);
             }
             Action::Route { generation, service, route } => {
-                self.invariants.route(self.now, *generation, *service, route.as_deref());
-                self.route(*generation, *service, route.as_ref());
+                let sound = route.as_ref().and_then(|r| self.invariants.sound(self.now, *service, r));
+                let sound = sound.map(|(route, rule)| {
+                    self.meter.refused(Some(*service), "refused_route", rule.label());
+                    Arc::new(route)
+                });
+                let route = sound.as_ref().or(route.as_ref());
+                self.invariants.route(self.now, *generation, *service, route.map(AsRef::as_ref));
+                self.route(*generation, *service, route);
             }
             Action::Finished => self.finished = true,
             action => self.change(action),
@@ -288,29 +334,24 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         match action {
             Action::Adopt { instance, generation, handle, spec, .. } => {
                 let order = order(instance, generation, spec);
-                self.invariants.adopt(self.now, &order);
                 self.ports.backends.adopt(order, handle);
             }
             Action::Pause { instance, generation, .. } => {
                 self.publish();
-                self.invariants.pause(self.now, *instance, *generation);
                 self.ports.backends.pause(*instance, *generation);
             }
             Action::Resume { instance, generation, .. } => {
-                self.invariants.resume(self.now, *instance, *generation);
                 self.ports.backends.resume(*instance, *generation);
             }
             Action::Specialise { instance, generation, spec, .. } => {
                 self.publish();
                 let order = order(instance, generation, spec);
-                self.invariants.specialise(self.now, &order);
                 self.ports.backends.specialise(order);
             }
             Action::AskBusy { instance, generation, spec } => {
                 self.ports.backends.ask_busy(order(instance, generation, spec));
             }
             Action::LetGo { instance, .. } => {
-                self.invariants.let_go(*instance);
                 self.ports.backends.let_go(*instance);
             }
             Action::Want { .. }
@@ -357,7 +398,7 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
 
     fn record(&mut self, event: &Event, actions: &[Action]) {
         // Also of steps that are not written: whose an instance is must be known later.
-        let changes = self.changes.of(event, actions);
+        let changes = self.changes.of(event, actions, &self.refused);
         if self.state.broken.is_some() && !self.retrying {
             self.state.steps_lost += 1;
             return;

@@ -163,7 +163,7 @@ fn newest() -> Vec<u8> {
         let mut block = Vec::new();
         for (now, event, actions) in steps {
             let hash = journal::actions_hash(actions, &mut scratch);
-            journal::encode_step(*now, event, hash, &changes.of(event, actions), &mut block);
+            journal::encode_step(*now, event, hash, &changes.of(event, actions, &[]), &mut block);
         }
         out.extend(journal::seal_block(&block));
     }

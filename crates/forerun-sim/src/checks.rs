@@ -359,6 +359,11 @@ impl World {
     /// After every event.
     pub(crate) fn check(&mut self) {
         let now = self.clock.now(self.now);
+        let refused = self.engine.as_mut().map(|engine| engine.take_violations()).unwrap_or_default();
+        self.refused += refused.len() as u32;
+        if let Some(violation) = refused.into_iter().next().filter(|_| !self.scenario.past_refusals) {
+            self.fail(violation.rule.label(), violation.what);
+        }
         if let Some(violation) = self.checks.orders.take().into_iter().next() {
             self.fail(violation.rule.label(), violation.what);
         }

@@ -21,6 +21,8 @@ pub struct Scenario {
     /// Requests that are left out.
     pub skipped_requests: BTreeSet<u32>,
     pub canary: Option<Canary>,
+    /// What the engine refuses is counted, and the world goes on: else the first of it ends it.
+    pub past_refusals: bool,
     /// Keep the story.
     pub tell: bool,
 }

@@ -122,6 +122,7 @@ pub(crate) struct World {
     pub(crate) story: Story,
     pub(crate) failure: Option<Failure>,
     pub steps: u64,
+    pub(crate) refused: u32,
     pub(crate) closing: bool,
 }
 
@@ -140,6 +141,8 @@ pub struct Ended {
     pub struck: Vec<(Fault, u32)>,
     pub requests: u32,
     pub served: u32,
+    /// Orders that the engine's plan checker has refused.
+    pub refused: u32,
     /// What the disk has of the journal at the end: segments by their numbers.
     pub journal: BTreeMap<u64, Vec<u8>>,
 }
@@ -161,6 +164,7 @@ pub fn run(scenario: &Scenario) -> Ended {
         struck: world.faults.struck().collect(),
         requests: world.requests.len() as u32,
         served,
+        refused: world.refused,
         journal,
     }
 }
@@ -193,6 +197,7 @@ impl World {
             story: Story::new(scenario.tell),
             failure: None,
             steps: 0,
+            refused: 0,
             closing: false,
             scenario: scenario.clone(),
             setting,

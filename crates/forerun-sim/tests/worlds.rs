@@ -53,6 +53,37 @@ fn every_bug_that_is_built_in_is_caught_within_its_budget() {
     }
 }
 
+/// With a bug in the core that the plan checker knows of, its orders are refused, and nothing of it reaches the world:
+/// neither by the orders that do, nor by what really runs and by the routers' own counters.
+#[test]
+fn the_plan_checker_keeps_what_the_core_gets_wrong_from_the_world() {
+    const WORLDS: u32 = 3;
+    for (canary, rule) in [
+        (Canary::DoubleStart, "double_start"),
+        (Canary::CapacityOffByOne, "capacity"),
+        (Canary::FreedEarly, "capacity"),
+        (Canary::StopInUse, "stop_in_use"),
+        (Canary::ObserveActs, "observed"),
+        (Canary::RoutesToPaused, "routed_to_nothing"),
+        (Canary::UsedIsGeneric, "one_key"),
+        (Canary::LendsOwn, "guarantee"),
+    ] {
+        let mut worlds = 0;
+        for seed in 1..=u64::from(BUDGET) {
+            let scenario =
+                Scenario { seed, canary: Some(canary), past_refusals: true, ..Scenario::default() };
+            let ended = run(&scenario);
+            worlds += u32::from(ended.refused > 0);
+            let broken = ended.failure.filter(|f| f.rule == rule);
+            assert_eq!(broken, None, "{} in seed {seed}", canary.name());
+            if worlds == WORLDS {
+                break;
+            }
+        }
+        assert_eq!(worlds, WORLDS, "{} is refused in too few worlds", canary.name());
+    }
+}
+
 #[test]
 fn a_failing_world_shrinks_to_the_same_rule() {
     let canary = Canary::LostWaiter;

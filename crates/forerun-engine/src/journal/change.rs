@@ -1,5 +1,6 @@
 //! What became of a service's instances, in words that need neither the core nor the policy that decided.
 
+use crate::invariants::Refusal;
 use forerun_core::{AnyPolicy, Core, InstanceState};
 use forerun_types::{Action, Event, InstanceId, ServiceId, StopWhy, Time};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub enum What {
     /// So many would have been started, in mode `advise`.
     WouldStart(u32),
     WouldStop(u32),
+    /// The plan checker has refused an order for it.
+    Refused(InstanceId),
 }
 
 impl What {
@@ -124,6 +127,11 @@ impl Scene {
     }
 }
 
+fn refused_change(refusal: &Refusal) -> Option<Change> {
+    let what = What::Refused(refusal.instance?);
+    Some(Change { service: refusal.service?, what, reason: refusal.what.clone() })
+}
+
 /// Tells the changes of each step, and knows for this whose each instance is.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
@@ -141,10 +149,21 @@ impl Changes {
         Self { owners: scene.services.iter().flat_map(owned).collect() }
     }
 
-    /// The changes of one step, in the order in which they came about.
-    pub fn of(&mut self, event: &Event, actions: &[Action]) -> Vec<Change> {
+    /// The changes of one step, in the order in which they came about; some of the actions, by their places, were
+    /// refused.
+    pub fn of(
+        &mut self,
+        event: &Event,
+        actions: &[Action],
+        refused: &[(usize, Box<Refusal>)],
+    ) -> Vec<Change> {
         let mut changes: Vec<Change> = self.of_event(event).into_iter().collect();
-        changes.extend(actions.iter().filter_map(|action| self.of_action(action)));
+        for (at, action) in actions.iter().enumerate() {
+            changes.extend(match refused.iter().find(|(place, _)| *place == at) {
+                Some((_, refusal)) => refused_change(refusal),
+                None => self.of_action(action),
+            });
+        }
         changes
     }
 
@@ -210,5 +229,43 @@ impl Changes {
             Action::Route { .. } | Action::Finished | Action::AskBusy { .. } => return None,
         };
         Some(Change { service, what, reason: reason.sentence() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::Rule;
+    use forerun_types::{Generation, Reason, ServiceSpec, SiteId};
+    use std::sync::Arc;
+
+    #[test]
+    fn what_was_refused_did_not_happen_and_is_told_with_its_reason() {
+        let service = ServiceId(0);
+        let start = |instance| Action::Start {
+            instance: InstanceId(instance),
+            generation: Generation(instance),
+            service,
+            site: SiteId(0),
+            spec: Arc::new(ServiceSpec::named(service, "s")),
+            reason: Reason::Waiting { waiting: 1 },
+        };
+        let refusal = Refusal {
+            rule: Rule::Capacity,
+            what: "with i2 of s: 2 instances reserved on a site of 1".to_owned(),
+            action: "refused_start",
+            service: Some(service),
+            instance: Some(InstanceId(2)),
+            told: None,
+        };
+        let mut changes = Changes::default();
+        let refused = [(1, Box::new(refusal))];
+        let told = changes.of(&Event::Tick, &[start(1), start(2)], &refused);
+        let whats: Vec<What> = told.iter().map(|c| c.what).collect();
+        assert_eq!(whats, [What::Started(InstanceId(1)), What::Refused(InstanceId(2))]);
+        assert_eq!(told[1].reason, "with i2 of s: 2 instances reserved on a site of 1");
+        // It never was: the word of its end is nobody's.
+        let failed = Event::StartFailed { instance: InstanceId(2), why: String::new() };
+        assert_eq!(changes.of(&failed, &[], &[]), []);
     }
 }

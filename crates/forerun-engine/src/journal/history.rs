@@ -203,7 +203,7 @@ impl Reader {
             if step.now <= at {
                 actions.clear();
                 core.step(step.now, &step.event, &mut actions);
-                let changes = changes.of(&step.event, &actions);
+                let changes = changes.of(&step.event, &actions, &[]);
                 self.step(step.now, &step.event, &changes);
             }
         });
@@ -288,7 +288,7 @@ impl Reader {
             What::Resumed(instance) | What::Specialised(instance) => {
                 self.becomes(instance, Stage::Ready, now);
             }
-            What::NotChanged(_) | What::WouldStart(_) | What::WouldStop(_) => {}
+            What::NotChanged(_) | What::Refused(_) | What::WouldStart(_) | What::WouldStop(_) => {}
             What::StartFailed(instance)
             | What::Died(instance)
             | What::Stopped(instance)

@@ -137,6 +137,7 @@ fn sentence(entry: &Entry) -> String {
         Some(What::StoppedByHand(i)) => format!("{i} stopped by hand"),
         Some(What::Completed(i)) => format!("{i} has done its work"),
         Some(What::LetGo(i)) => format!("{i} let go"),
+        Some(What::Refused(i)) => format!("an order for {i} refused by the plan checker"),
         Some(What::WouldStart(n)) => format!("would start {n}, and only advises"),
         Some(What::WouldStop(n)) => format!("would stop {n}, and only advises"),
     }
@@ -188,6 +189,7 @@ fn change(entry: &Entry) -> Value {
         Some(What::StoppedByHand(i)) => ("stopped_by_hand", Some(i), None),
         Some(What::Completed(i)) => ("completed", Some(i), None),
         Some(What::LetGo(i)) => ("let_go", Some(i), None),
+        Some(What::Refused(i)) => ("refused", Some(i), None),
         Some(What::WouldStart(_)) => ("would_start", None, None),
         Some(What::WouldStop(_)) => ("would_stop", None, None),
     };
