@@ -5,12 +5,16 @@ use crate::run::{self, Ran, root};
 use crate::stages::{Context, check, skip};
 use crate::{structure, tools};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A database that cannot be had in this time cannot be had.
 const FETCH_LIMIT: Duration = Duration::from_secs(90);
-/// How long the demo may take to build from nothing on two cores: a promise of the README.
-const BUILD_LIMIT: Duration = Duration::from_secs(6 * 60);
+/// How much more processor time than the yardstick the demo may take to build from nothing. Six minutes on two cores are
+/// promised; by the clock the same build took from three to seven minutes on like machines, so the clock cannot be asked.
+const BUILD_LIMIT: f64 = 8.0;
+/// Large dependencies of the demo that others write: they tell what a build costs here and now.
+const YARDSTICK: &[&str] = &["tokio", "rustls", "clap_builder", "regex-automata"];
 
 /// The program as it is built where no container engine is wanted.
 const WITHOUT_CONTAINERS: &[&str] =
@@ -74,26 +78,68 @@ fn deny() -> Count {
 /// Builds what `cargo run --release -- demo` builds, with nothing there but the downloaded sources.
 fn cold_build() -> Count {
     let what = "the demo's build from nothing";
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let target = std::env::temp_dir().join(format!("forerun-cold-{}", std::process::id()));
     // Downloads depend on the network, not on us.
     let fetched = run::shown(cargo().arg("fetch"), run::LIMIT);
+    if !fetched.good {
+        return check(what, result(&fetched));
+    }
     let start = Instant::now();
-    let built = if fetched.good { build(&target) } else { fetched };
+    let built = processor_time(&["forerun"]);
     let took = start.elapsed();
-    let _ = std::fs::remove_dir_all(&target);
-    if !built.good {
-        return check(what, result(&built));
-    }
-    println!("{what} took {:.0} s on {} of {cores} cores", took.as_secs_f64(), cores.min(2));
-    if cores < 2 {
-        return skip(what, "there is one core, and the bound is for two");
-    }
-    let late = || format!("took {:.0} s, more than {} s", took.as_secs_f64(), BUILD_LIMIT.as_secs());
-    check(what, if took <= BUILD_LIMIT { Ok(()) } else { Err(late()) })
+    check(
+        what,
+        built.and_then(|demo| {
+            let yardstick = processor_time(YARDSTICK)?;
+            let ratio = demo.as_secs_f64() / yardstick.as_secs_f64();
+            println!(
+                "{what} took {:.0} s; {:.0} s of processor time, {ratio:.1} times the {:.0} s of {}",
+                took.as_secs_f64(),
+                demo.as_secs_f64(),
+                yardstick.as_secs_f64(),
+                YARDSTICK.join(", "),
+            );
+            let dear = || format!("{ratio:.1} times the yardstick's processor time, more than {BUILD_LIMIT}");
+            if ratio <= BUILD_LIMIT { Ok(()) } else { Err(dear()) }
+        }),
+    )
 }
 
-fn build(target: &Path) -> Ran {
-    let args = ["build", "--release", "--package", "forerun", "--jobs", "2"];
-    run::shown(cargo().args(args).env("CARGO_TARGET_DIR", target), run::LIMIT)
+/// Processor time of a release build of these packages in an empty folder, by two jobs.
+fn processor_time(packages: &[&str]) -> Result<Duration, String> {
+    let target = std::env::temp_dir().join(format!("forerun-cold-{}", std::process::id()));
+    let mut command = Command::new("sh");
+    command.args(["-c", "\"$@\"; code=$?; times; exit $code", "build"]);
+    command.arg(cargo().get_program()).args(["build", "--release", "--locked", "--jobs", "2"]);
+    command.args(packages.iter().flat_map(|package| ["--package", *package]));
+    let built = run::shown(command.env("CARGO_TARGET_DIR", &target), run::LIMIT);
+    let _ = std::fs::remove_dir_all(&target);
+    result(&built)?;
+    let spent = built.text.lines().rev().find_map(of_times);
+    spent
+        .filter(|spent| !spent.is_zero())
+        .ok_or_else(|| "sh did not tell what processor time the build took".to_owned())
+}
+
+/// The sum of a line of `times`: `1m2.50s 0m3.25s`.
+fn of_times(line: &str) -> Option<Duration> {
+    let part = |word: &str| {
+        let (minutes, seconds) = word.strip_suffix('s')?.split_once('m')?;
+        Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
+    };
+    let (user, system) = line.trim().split_once(' ')?;
+    Some(Duration::from_secs_f64(part(user)? + part(system)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_times;
+    use std::time::Duration;
+
+    #[test]
+    fn times_of_a_shell_are_read() {
+        assert_eq!(of_times("5m58.930000s 0m21.70s"), Some(Duration::from_millis(380_630)));
+        for other in ["", "5m58.93s", "Compiling a v1.0", "5m 3s"] {
+            assert_eq!(of_times(other), None, "{other}");
+        }
+    }
 }
