@@ -9,6 +9,7 @@ use crate::demand::Demand;
 use crate::depends::Links;
 use crate::hand::{Told, WakeBy};
 use crate::loads::Loads;
+use crate::pace::Pace;
 use crate::policy::{LevelValue, Policy};
 use crate::room::Rooms;
 use crate::usage::{Usage, Window};
@@ -183,6 +184,7 @@ pub struct Core<P> {
     pub(crate) services: Vec<Option<Service>>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) rooms: Rooms,
+    pub(crate) paces: BTreeMap<SiteId, Pace>,
     /// Follows from the services' descriptions.
     #[serde(skip)]
     pub(crate) classes: Classes,
@@ -232,6 +234,7 @@ impl<P: Policy> Core<P> {
             services: Vec::new(),
             instances: BTreeMap::new(),
             rooms: Rooms::default(),
+            paces: BTreeMap::new(),
             classes: Classes::default(),
             routers: Vec::new(),
             generation: Generation(0),
@@ -342,6 +345,7 @@ impl<P: Policy> Core<P> {
         }
         // Room that has come goes to those who wait for it before anyone else may take it.
         self.serve_short(actions);
+        self.take_turns();
         self.settle_dirty(actions);
         if self.closing && !self.finished && self.instances.is_empty() {
             self.finished = true;
@@ -587,6 +591,7 @@ impl<P: Policy> Core<P> {
         self.last_before = self.last_instance;
         self.adopted.clear();
         self.rooms.began();
+        self.pace_began();
         self.loads.began();
         self.families.untouched.clear();
         self.routers.clear();

@@ -57,6 +57,13 @@ impl Took {
         self.usual_us = sorted[sorted.len() * 3 / 4];
     }
 
+    /// The lower quartile of the last times.
+    fn quick(&self) -> Option<Span> {
+        let mut sorted = self.last_us.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 4).copied().map(Span)
+    }
+
     fn usual(&self) -> Option<Span> {
         (!self.last_us.is_empty()).then_some(Span(self.usual_us))
     }
@@ -193,6 +200,13 @@ impl Demand {
     pub fn start_time(&self, spec: &ServiceSpec) -> Span {
         let seen = self.seen_of(spec, |seen| seen.starts.usual().is_some());
         seen.and_then(|seen| seen.starts.usual()).unwrap_or(spec.start_estimate)
+    }
+
+    /// What a start takes that nothing holds up: the lower quartile of the last ones, or what the specification thinks.
+    #[must_use]
+    pub fn quick_start(&self, spec: &ServiceSpec) -> Span {
+        let seen = self.seen_of(spec, |seen| seen.starts.quick().is_some());
+        seen.and_then(|seen| seen.starts.quick()).unwrap_or(spec.start_estimate)
     }
 
     /// What thawing takes: the upper quartile of the last times; `None` until it was seen.

@@ -23,6 +23,7 @@ mod keep_alive;
 mod levels;
 mod lifecycle;
 mod loads;
+mod pace;
 pub mod plan;
 mod policy;
 pub mod profile;

@@ -46,6 +46,7 @@ impl<P: Policy> Core<P> {
         instance.last_used = now;
         let service = instance.service;
         self.set_state(id, State::Ready);
+        self.pace_ready(id);
         self.demand.started(service, took);
         self.note_ready(id, took);
         if let Some(s) = self.get_mut(service) {

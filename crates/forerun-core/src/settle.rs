@@ -233,6 +233,10 @@ impl<P: Policy> Core<P> {
             self.pool_needed(id);
             return Started::Yes;
         }
+        let site = self.site(id);
+        if !self.has_turn(id, site, price) {
+            return Started::Waits;
+        }
         if !self.relatives_make_way(id, price, actions) {
             return Started::NoRoom;
         }
@@ -244,7 +248,6 @@ impl<P: Policy> Core<P> {
         }
         let Some(s) = self.get(id) else { return Started::NoRoom };
         let spec = s.spec.clone();
-        let site = self.site(id);
         let free = self.has_room(id, price);
         let one_more = self.is_canary(Canary::CapacityOffByOne)
             && self.rooms.at(site).after(&[spec.resources], &[]).fits(&spec.resources);
@@ -258,6 +261,9 @@ impl<P: Policy> Core<P> {
         let made = Instance::new(id, now, self.described(), reason.clone(), (site, spec.resources));
         self.instances.insert(instance, made);
         let planned = price < BOUND_PRICE;
+        if planned {
+            self.planned_start(instance, site);
+        }
         if let Some(s) = self.get_mut(id) {
             if planned && s.instances.is_empty() {
                 s.note_wake(now, WakeBy::Plan);
