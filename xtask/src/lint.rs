@@ -4,7 +4,6 @@ use crate::cargo::{Count, cargo};
 use crate::run::{self, Ran, root};
 use crate::stages::{Context, check, skip};
 use crate::{structure, tools};
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
