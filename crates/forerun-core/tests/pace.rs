@@ -145,7 +145,7 @@ fn a_start_that_is_given_up_makes_way_for_the_next() {
     world.describe(0..SERVICES);
     while let Some((instance, ..)) = world.queue.pop_front() {
         let before = world.ordered.len();
-        world.now = world.now + EACH;
+        world.now += EACH;
         world.tell(&Event::StartFailed { instance, why: "no such image".to_owned() });
         if before < SERVICES as usize {
             assert!(world.ordered.len() > before, "{before} of {SERVICES} were ordered");
