@@ -15,5 +15,5 @@ pub use metrics::{InstanceState, Metrics, Outcome, OverrideKind};
 pub use server::{Answer, Api, ApiError, Health, Source};
 pub use wire::{
     ActivityCost, Advice, Demand, Down, Instance, Instances, JournalStatus, KeyStatus, Load, LoadForecast,
-    ModeWord, ModelWeight, NextChange, ServiceStatus, SiteStatus, Status, Waits, Woken, Word,
+    ModeWord, ModelWeight, NextChange, ServiceStatus, SiteStatus, Status, Trust, Waits, Woken, Word,
 };

@@ -47,6 +47,18 @@ pub struct SiteStatus {
     pub shadow_price: f64,
 }
 
+/// What the last gaps between a service's uses would have cost, older ones counting for less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trust {
+    /// By its foresight, and by the reactive rule beneath it.
+    pub foresight_gb_seconds: f64,
+    pub reactive_gb_seconds: f64,
+    /// Gaps that were ever judged.
+    pub gaps: u32,
+    /// Foresight has done worse: the reactive rule decides.
+    pub fallen: bool,
+}
+
 /// What would have been done at a time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Advice {
@@ -103,6 +115,9 @@ pub struct ServiceStatus {
     /// What Forerun would have done, in mode `advise`: the last five, oldest first.
     #[serde(default)]
     pub advice: Vec<Advice>,
+    /// How its foresight has done against the reactive rule; `null` before the first gap, and for a policy without.
+    #[serde(default)]
+    pub trust: Option<Trust>,
     /// What a start is at, as `pulling 40%`; empty when there is nothing to say.
     #[serde(default)]
     pub progress: String,

@@ -3,6 +3,7 @@
 use crate::forerun::Forerun;
 use crate::keep_alive::KeepAlive;
 use crate::policy::{LevelValue, Policy, View};
+use crate::trust::Track;
 use forerun_types::{Activity, ServiceId, Span, Time, UserKey};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,13 @@ impl Policy for AnyPolicy {
         match self {
             Self::Forerun(policy) => policy.next_stop(now, view),
             Self::KeepAlive(policy) => policy.next_stop(now, view),
+        }
+    }
+
+    fn track(&self, service: ServiceId) -> Option<Track> {
+        match self {
+            Self::Forerun(policy) => policy.track(service),
+            Self::KeepAlive(policy) => policy.track(service),
         }
     }
 }

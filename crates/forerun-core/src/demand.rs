@@ -192,6 +192,7 @@ impl Demand {
             idle_cpu_milli: self.idle_cpu_milli(spec.id),
             resume: spec.pausable.then(resume),
             saves_ppm: self.saves_ppm(spec),
+            short: false,
         }
     }
 

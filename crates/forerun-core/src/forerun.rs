@@ -2,11 +2,13 @@
 
 use crate::forecast::grid::AgeGrid;
 use crate::forecast::users::Expected;
-use crate::forecast::{Asked, BINS_MAX, Chance, Forecast, LevelChances};
-use crate::policy::{Frozen, LevelValue, Policy, View, density};
+use crate::forecast::{Asked, Forecast, LevelChances};
+use crate::policy::{LevelValue, Policy, View};
+use crate::price::{costs, price, reactive};
 use crate::profile::Profiles;
 use crate::profile::keys::KeyHabits;
-use forerun_types::{Activity, Reason, ServiceId, ServiceSpec, Span, Time, UserKey};
+use crate::trust::{Track, Trust};
+use forerun_types::{Activity, ServiceId, ServiceSpec, Span, Time, UserKey};
 use serde::{Deserialize, Serialize};
 
 /// How finely load is told apart, if the service does not say: about six start times, since what happens within one
@@ -31,15 +33,10 @@ pub struct Forerun {
     scratch: Vec<LevelChances>,
     users: Vec<UsersNow>,
     keys: KeyHabits,
+    trust: Trust,
     /// What a core costs, as thousandths of a GB of memory over the same time.
     core_milli_gb: u64,
 }
-
-/// What is to be started must be worth more than its cost by a sixteenth: estimates differ by as much from one moment to
-/// the next, and what is let go at once was started for nothing.
-const START_MARGIN: f64 = 1.0 / 16.0;
-/// Bytes times microseconds in a thousandth of a GB-second.
-const BYTE_US_PER_MILLI_GBS: f64 = 1e12;
 
 /// At the usual prices of clouds a core costs as much as eight GB.
 const CORE_MILLI_GB: u64 = 8_000;
@@ -64,6 +61,7 @@ impl Forerun {
             scratch: Vec::new(),
             users: Vec::new(),
             keys: KeyHabits::default(),
+            trust: Trust::default(),
             core_milli_gb: CORE_MILLI_GB,
         }
     }
@@ -108,6 +106,39 @@ impl Forerun {
         if spec.concurrency == 0 { crowd } else { crowd.min(f64::from(spec.concurrency)) }
     }
 
+    /// Has what foresight has just decided of each level judged; where it is not believed, the reactive rule decides.
+    /// Returns when that changes next by the mere passing of time.
+    fn try_trust(&mut self, now: Time, view: &View<'_>, values: &mut [LevelValue]) -> Time {
+        // Freezing is a third way, which the reactive rule does not know; and where room is short it is no rule at
+        // all, since what one keeps another lacks.
+        if view.resume.is_some() || view.short {
+            self.trust.skip(view.spec.id);
+            return Time::NEVER;
+        }
+        let (id, crowd, core) = (view.spec.id, self.crowd(view.spec), self.core_milli_gb);
+        let up = view.up.saturating_sub(view.needed) as usize;
+        let believed = self.trust.judge(now, id, costs(view, crowd, core));
+        let first = self.trust.first_idle(id);
+        let mut again = Time::NEVER;
+        for (at, (value, level)) in values.iter_mut().zip(&self.scratch).enumerate() {
+            let would = self.trust.would_be_up(id, first + at);
+            let wants = match would == (at < up) {
+                true => value.is_hot(),
+                false => price(level, would, view, crowd, core).is_hot(),
+            };
+            self.trust.decided(now, id, first + at, wants);
+            if !believed {
+                let (idle, keep) = self.trust.reactive(now, id, first + at).unwrap_or_default();
+                let kept = idle < keep && self.trust.is_held(id, first + at);
+                if kept {
+                    again = again.min(now + (keep - idle));
+                }
+                *value = reactive(value, kept, view, (idle, keep), core, self.trust.track(id));
+            }
+        }
+        again
+    }
+
     fn expected_users(&mut self, now: Time, view: &View<'_>, grain: Span) -> f64 {
         let at = view.spec.id.0 as usize;
         let Some(expected) = self.forecast.expected_mut(view.spec.id) else { return 0.0 };
@@ -132,118 +163,6 @@ fn grain(spec: &ServiceSpec) -> Span {
     Span::from_millis(*fit)
 }
 
-/// Prices that hold for all chances of a level, hot or frozen; thousandths of a GB-second.
-#[derive(Clone, Copy, Debug)]
-struct Prices {
-    /// What an instance saves that is there when it is needed: the cold starts, and what the start would have taken.
-    gain: f64,
-    /// What it costs while it idles, a microsecond.
-    idle_us: f64,
-    /// What a start ahead of the need costs until it is done.
-    start: f64,
-}
-
-/// A stretch of keeping, summed up for people.
-#[derive(Clone, Copy, Debug, Default)]
-struct Stretch {
-    chance: f64,
-    idle_us: f64,
-    until_us: f64,
-}
-
-impl Prices {
-    /// What it is worth to have an instance over the first of these bins and to do the best after, over not having it
-    /// then and doing the best after; and how long it would be kept.
-    ///
-    /// Backward induction over the bins (Bellman, *Dynamic Programming*, 1957): one that is there may be kept, which
-    /// costs its idling until the need, or let go; one that is not there may be started ahead of the next bin.
-    fn best(&self, bins: &[Chance]) -> (f64, Stretch) {
-        let (mut there, mut gone, mut first) = (0.0f64, 0.0f64, 0.0);
-        let mut stretch = Stretch::default();
-        for bin in bins.iter().rev() {
-            let (needed, width) = (bin.chance, bin.within.0 as f64);
-            let idle = 1.0 - needed;
-            let keep =
-                needed * (self.gain - self.idle_us * width / 2.0) + idle * (there - self.idle_us * width);
-            let wait = idle * gone.max(there - self.start);
-            let after = if there > gone { stretch } else { Stretch::default() };
-            stretch = Stretch {
-                chance: needed + idle * after.chance,
-                idle_us: needed * width / 2.0 + idle * (width + after.idle_us),
-                until_us: width + idle * after.until_us,
-            };
-            (there, gone, first) = (keep.max(wait), wait, keep - wait);
-        }
-        (first, stretch)
-    }
-}
-
-impl Prices {
-    /// What it is worth to have one instance more, that is there or is not yet, and for how long it would be kept.
-    fn net(&self, level: &LevelChances, up: bool) -> (f64, Stretch) {
-        let mut room = [Chance::default(); BINS_MAX];
-        let mut len = 0;
-        for (slot, bin) in room.iter_mut().zip(level.bins(!up)) {
-            *slot = bin;
-            len += 1;
-        }
-        let (net, stretch) = self.best(&room[..len]);
-        if up { (net, stretch) } else { ((net - self.start) * level.idle_until_ready(), stretch) }
-    }
-
-    /// The most that it brings in proportion to the time that it takes: what counts where there is not room for all.
-    /// The same whether it is there or not, or two that compete for room would evict one another without end.
-    fn densest(&self, level: &LevelChances) -> (f64, f64) {
-        let (mut idle, mut net, mut until) = (1.0, 0.0, 0.0);
-        let mut best = (f64::NEG_INFINITY, 1.0);
-        for bin in level.bins(false) {
-            let (needed, width) = (idle * bin.chance, bin.within.0 as f64);
-            net += needed * self.gain - self.idle_us * (idle * width - needed * width / 2.0);
-            until += idle * width;
-            idle -= needed;
-            // Cross-multiplied: net / until > best.0 / best.1.
-            if until > 0.0 && (best.0 == f64::NEG_INFINITY || net * best.1 > best.0 * until) {
-                best = (net, until);
-            }
-        }
-        if best.0 == f64::NEG_INFINITY { (0.0, 1.0) } else { best }
-    }
-}
-
-/// What one idle level is worth. Frozen it costs only its memory, and saves all of the cold start but the share that
-/// thawing takes of it. A generic one that is to become a key's saves all of the cold start but the share that the
-/// change takes.
-fn price(level: &LevelChances, up: bool, view: &View<'_>, crowd: f64, core_milli_gb: u64) -> LevelValue {
-    let per_us = |bytes: u64| bytes as f64 / BYTE_US_PER_MILLI_GBS;
-    let memory = per_us(view.memory_bytes);
-    let core = per_us(view.idle_cpu_milli.saturating_mul(core_milli_gb).saturating_mul(1_000));
-    let start = memory * view.start.0 as f64;
-    let cold = view.spec.sla.cold_start_milli_gbs as f64 * crowd * f64::from(view.saves_ppm) / 1e6;
-    let margin = 1.0 + START_MARGIN;
-    let hot = Prices { gain: cold + start, idle_us: memory + core, start: start * margin };
-    let (worth_more, stretch) = hot.net(level, up);
-    let within = Span(stretch.until_us as u64);
-    let reason = Reason::Priced {
-        chance_ppm: (stretch.chance.min(1.0) * 1e6) as u32,
-        within,
-        worth_milli_gbs: (stretch.chance * hot.gain) as u64,
-        cost_milli_gbs: (stretch.idle_us * hot.idle_us) as u64,
-    };
-    // Those who compare densities rely on that it is positive for what is wanted and for nothing else.
-    let density = |prices: &Prices, net_milli_gbs: i64| {
-        let (net, until) = prices.densest(level);
-        let density = density(net.floor() as i64, Span(until as u64), view.spec);
-        if net_milli_gbs > 0 { density.max(1) } else { density.min(0) }
-    };
-    let net_milli_gbs = worth_more.floor() as i64;
-    let value = LevelValue { net_milli_gbs, density: density(&hot, net_milli_gbs), reason, frozen: None };
-    let Some(resume) = view.resume else { return value };
-    let thawing = (resume.0 as f64 / view.start.0.max(1) as f64).min(1.0);
-    let frozen = Prices { gain: cold * (1.0 - thawing) + start, idle_us: memory, start: hot.start };
-    let net_milli_gbs = frozen.net(level, up).0.floor() as i64;
-    LevelValue { frozen: Some(Frozen { net_milli_gbs, density: density(&frozen, net_milli_gbs) }), ..value }
-}
-
 impl Policy for Forerun {
     fn service(&mut self, view: &View<'_>) {
         self.forecast.service(view.spec.id, AgeGrid::fine(grain(view.spec)));
@@ -251,6 +170,7 @@ impl Policy for Forerun {
 
     fn service_gone(&mut self, service: ServiceId) {
         self.forecast.gone(service);
+        self.trust.gone(service);
         self.keys.gone(service);
     }
 
@@ -294,10 +214,12 @@ impl Policy for Forerun {
 
     fn needed(&mut self, now: Time, service: ServiceId, peak: u32, needed: u32) {
         self.forecast.needed(now, service, peak, needed);
+        self.trust.needed(now, service, peak, needed);
     }
 
     fn period(&mut self, now: Time, service: ServiceId, period: Span, needed: u32) {
         self.forecast.period(now, service, period, needed);
+        self.trust.period(now, service, period, needed);
     }
 
     fn forget(&mut self, user: UserKey) {
@@ -319,12 +241,21 @@ impl Policy for Forerun {
         let asked = Asked { lead: view.start, expected: users, own: self.with_load };
         let again = self.forecast.chances(now, view.spec.id, &asked, &mut self.scratch);
         let up = view.up.saturating_sub(view.needed) as usize;
+        let before = values.len();
         let levels = self.scratch.iter().enumerate();
         values.extend(levels.map(|(at, level)| price(level, at < up, view, crowd, core)));
-        again
+        again.min(self.try_trust(now, view, &mut values[before..]))
     }
+
+    fn track(&self, service: ServiceId) -> Option<Track> {
+        Some(self.trust.track(service)).filter(|track| track.gaps > 0)
+    }
+
     fn next_stop(&self, now: Time, view: &View<'_>) -> Option<Time> {
         let (crowd, core) = (self.crowd(view.spec), self.core_milli_gb);
+        if let Some(stop) = self.trust.next_stop(now, view.spec.id) {
+            return Some(stop);
+        }
         let wanted = |level: &LevelChances| price(level, true, view, crowd, core).is_hot();
         let asked = Asked { lead: view.start, expected: 0.0, own: self.with_load };
         self.forecast.next_stop(now, view.spec.id, &asked, wanted)
@@ -334,6 +265,8 @@ impl Policy for Forerun {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::Chance;
+    use forerun_types::Reason;
 
     fn view(spec: &ServiceSpec, idle_cpu_milli: u64, resume: Option<Span>) -> View<'_> {
         View {
@@ -345,6 +278,7 @@ mod tests {
             idle_cpu_milli,
             resume,
             saves_ppm: 1_000_000,
+            short: false,
         }
     }
 
@@ -381,6 +315,65 @@ mod tests {
         ] {
             assert_eq!(decided(chances, crowd), expect, "{chances:?} {crowd}");
         }
+    }
+
+    /// A service that is asked every 30 s, and foresight that is made to have let it go each time.
+    fn deceived() -> (Forerun, Time, ServiceSpec) {
+        let (mut policy, mut now) = (Forerun::new(1 << 20), Time(1_000_000));
+        let spec = ServiceSpec::named(ServiceId(0), "s");
+        let seen = view(&spec, 0, None);
+        policy.service(&seen);
+        for _ in 0..60 {
+            policy.needed(now, spec.id, 1, 0);
+            policy.trust.judge(now, spec.id, costs(&seen, 1.0, CORE_MILLI_GB));
+            policy.trust.decided(now, spec.id, 0, false);
+            now += Span::from_secs(30);
+        }
+        policy.needed(now, spec.id, 1, 0);
+        (policy, now, spec)
+    }
+
+    #[test]
+    fn where_foresight_is_not_believed_what_is_idle_is_kept_for_its_time_and_nothing_starts_ahead() {
+        let (mut policy, used, spec) = deceived();
+        // 100 MB: a cold start is worth 80.55 GB-s, a start 1, and a second of idling a tenth.
+        let keep = Span::from_millis(815_500);
+        let mut values = Vec::new();
+        let seen = View { up: 1, ..view(&spec, 0, None) };
+        let again = policy.appraise(used + Span::from_secs(1), &seen, &mut values);
+        assert!(values[0].is_hot() && again <= used + keep, "{values:?}");
+        assert!(
+            matches!(values[0].reason, Reason::Reactive { keep: told, .. } if told == keep),
+            "{values:?}"
+        );
+        assert_eq!(policy.next_stop(used + Span::from_secs(1), &seen), Some(used + keep));
+        let track = policy.track(spec.id).expect("it was tried");
+        assert!(track.fallen && track.foresight > 2 * track.reactive, "{track:?}");
+        values.clear();
+        policy.appraise(used + keep, &view(&spec, 0, None), &mut values);
+        assert!(!values[0].is_hot(), "{values:?}");
+        // Where room is short the rule is none.
+        values.clear();
+        policy.appraise(used + keep, &View { short: true, ..seen }, &mut values);
+        assert!(matches!(values[0].reason, Reason::Priced { .. }), "{values:?}");
+    }
+
+    #[test]
+    fn foresight_that_is_right_again_is_believed_again() {
+        let (mut policy, mut now, spec) = deceived();
+        let seen = View { up: 1, ..view(&spec, 0, None) };
+        let mut gaps = 0;
+        // It knows by now that the next request comes after 30 s; what it is charged for before fades.
+        while gaps == 0 || policy.track(spec.id).is_some_and(|track| track.fallen) {
+            let next = now + Span::from_secs(30);
+            while now < next {
+                now = policy.appraise(now, &seen, &mut Vec::new()).max(now + Span(1)).min(next);
+            }
+            policy.needed(now, spec.id, 1, 0);
+            gaps += 1;
+            assert!(gaps < 5_000, "{:?}", policy.track(spec.id));
+        }
+        assert!(gaps > 10, "a few gaps are chance: {gaps}");
     }
 
     proptest::proptest! {

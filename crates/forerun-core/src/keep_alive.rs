@@ -110,6 +110,7 @@ mod tests {
             idle_cpu_milli: 0,
             resume: None,
             saves_ppm: 1_000_000,
+            short: false,
         };
         let mut values = Vec::new();
         let again = policy.appraise(Time(at), &view, &mut values);

@@ -1,6 +1,7 @@
 //! What a policy must answer: what one more instance is worth. All else, bounds, capacity, starts and stops, is the
 //! same for every policy.
 
+use crate::trust::Track;
 use forerun_types::{Activity, Reason, ServiceId, ServiceSpec, Span, Time, UserKey};
 
 /// What a policy may know of a service when it is asked.
@@ -22,6 +23,8 @@ pub struct View<'a> {
     /// What of a cold start an instance saves that is there, in millionths: less than all where it must first become a
     /// key's, which takes its time too.
     pub saves_ppm: u32,
+    /// There is not room for all that is wanted on its site.
+    pub short: bool,
 }
 
 /// What one instance beyond the load of now is worth.
@@ -97,4 +100,8 @@ pub trait Policy {
     fn appraise(&mut self, now: Time, view: &View<'_>, values: &mut Vec<LevelValue>) -> Time;
     /// When fewer will be wanted if nothing happens until then; for people, so it may take its time.
     fn next_stop(&self, now: Time, view: &View<'_>) -> Option<Time>;
+    /// How a service's foresight has done of late; `None` for a policy that has none, or has not been tried.
+    fn track(&self, _service: ServiceId) -> Option<Track> {
+        None
+    }
 }

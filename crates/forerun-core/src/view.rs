@@ -5,6 +5,7 @@ use crate::core::{Core, Service, State};
 use crate::hand::Wake;
 use crate::loads::LoadForecast;
 use crate::policy::{Policy, View};
+use crate::trust::Track;
 use crate::usage::{ActionUsage, Load};
 use forerun_types::{
     InstanceId, Mode, Reason, Resources, ServiceId, ServiceSpec, SiteId, Span, StopWhy, Time, Variant,
@@ -103,6 +104,8 @@ pub struct ServiceStatus {
     pub would: Option<String>,
     /// What Forerun would have done in mode `advise`, oldest first; the last five.
     pub advice: Vec<Advice>,
+    /// How its foresight has done against the reactive rule; `None` before the first gap.
+    pub trust: Option<Track>,
     /// What its start is at; empty when there is nothing to say.
     pub progress: String,
     /// What it waits for, where something that it depends on or does not run beside is in the way.
@@ -195,6 +198,7 @@ impl<P: Policy> Core<P> {
             down: s.told.down.as_ref().map(|d| DownStatus { at: d.at, why: d.why.clone() }),
             would: self.would(s),
             advice: s.advised.told.iter().cloned().collect(),
+            trust: self.policy.track(s.spec.id),
             progress: s.told.progress.clone(),
             held_up: (s.wanted > self.count(s.spec.id)).then(|| self.held_up(s.spec.id)).flatten(),
             kept_for: self.kept_for(s.spec.id).map(str::to_owned),

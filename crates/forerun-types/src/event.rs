@@ -249,6 +249,14 @@ pub enum Reason {
         guaranteed: bool,
         what: String,
     },
+    /// Foresight is not believed for the service now, since its last gaps would have cost more by it than by the
+    /// reactive rule, which keeps what is idle for a set time and starts nothing ahead.
+    Reactive {
+        idle: Span,
+        keep: Span,
+        foresight_milli_gbs: u64,
+        reactive_milli_gbs: u64,
+    },
 }
 
 /// Why an instance is stopped.
@@ -372,6 +380,12 @@ impl Reason {
                 *cost_milli_gbs as f64 / 1e3
             ),
             Reason::KeepAlive { idle, keep } => format!("idle for {idle} of {keep}"),
+            Reason::Reactive { idle, keep, foresight_milli_gbs, reactive_milli_gbs } => format!(
+                "idle for {idle} of {keep}, by the reactive rule: of late its foresight would have cost {:.1} GB-s \
+                 and the rule {:.1}",
+                *foresight_milli_gbs as f64 / 1e3,
+                *reactive_milli_gbs as f64 / 1e3
+            ),
             Reason::Bound { what } => what.clone(),
             Reason::Evicted { for_service, worth_milli_gbs, lost_milli_gbs } => {
                 let lost = *lost_milli_gbs as f64 / 1e3;
@@ -404,6 +418,7 @@ impl Reason {
             Reason::Failed { .. } => "failed",
             Reason::ShutDown => "shut_down",
             Reason::Preempted { .. } => "preempted",
+            Reason::Reactive { .. } => "reactive",
         }
     }
 }

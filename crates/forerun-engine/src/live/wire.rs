@@ -4,7 +4,7 @@ use super::control::{mode_name, mode_word, word};
 use super::publish::View;
 use forerun_api::{
     ActivityCost, Advice, Demand, Down, Instance, Instances, KeyStatus, Load, LoadForecast, ModelWeight,
-    NextChange, ServiceStatus, SiteStatus, Waits, Woken,
+    NextChange, ServiceStatus, SiteStatus, Trust, Waits, Woken,
 };
 use forerun_core::forecast::series::LEVELS;
 use forerun_core::{
@@ -56,6 +56,7 @@ pub(super) fn service(
         down: s.down.as_ref().map(|d| Down { at: d.at.as_secs_f64(), why: d.why.clone() }),
         would: s.would.clone(),
         advice: s.advice.iter().map(advice).collect(),
+        trust: s.trust.map(trust),
         progress: s.progress.clone(),
         last_failure: s.last_failure.clone(),
         completed: s.completed.map(Time::as_secs_f64),
@@ -73,6 +74,16 @@ pub(super) fn service(
         activities: s.actions.iter().map(activity).collect(),
         load: (!s.actions.is_empty()).then(|| load(s, spec)),
         forecast: s.forecast.as_ref().map(|told| forecast(s, spec, told)),
+    }
+}
+
+fn trust(t: forerun_core::Track) -> Trust {
+    let gb_seconds = |millionths: u64| millionths as f64 / 1e6;
+    Trust {
+        foresight_gb_seconds: gb_seconds(t.foresight),
+        reactive_gb_seconds: gb_seconds(t.reactive),
+        gaps: t.gaps,
+        fallen: t.fallen,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cli::ExplainArgs;
 use crate::config::nearest;
 use crate::failure::Failure;
 use crate::terminal::bytes;
-use forerun_api::{Instance, Load, LoadForecast, ServiceStatus, Status};
+use forerun_api::{Instance, Load, LoadForecast, ServiceStatus, Status, Trust};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::io::Write;
@@ -93,6 +93,7 @@ fn people(s: &ServiceStatus, wakes: &Wakes, now: f64) -> String {
             bytes(i.memory_bytes)
         );
     }
+    text.extend(s.trust.as_ref().map(trusted));
     text.extend(s.advice.iter().rev().map(|a| format!("advised {}: {}\n", ago(a.at), a.what)));
     if !s.last_failure.is_empty() {
         text += &format!("failed  {}\n", s.last_failure.replace('\n', "\n        "));
@@ -133,6 +134,15 @@ fn people(s: &ServiceStatus, wakes: &Wakes, now: f64) -> String {
         text += &format!("if one of these is no person, {line} keeps it from waking and from counting\n");
     }
     text
+}
+
+/// What its own forecasts were worth of late.
+fn trusted(t: &Trust) -> String {
+    let decides = if t.fallen { "the rule decides until they cost no more" } else { "they decide" };
+    format!(
+        "trust   over its last gaps ({} so far) its forecasts cost {:.1} GB-s and the reactive rule {:.1}: {decides}\n",
+        t.gaps, t.foresight_gb_seconds, t.reactive_gb_seconds
+    )
 }
 
 /// What its most frequent activities take.
@@ -304,6 +314,20 @@ mod tests {
             used it 10s ago: GET /metrics from 10.0.0.1 (Prometheus/2.45), by the router\n\
             if one of these is no person, the label forerun.wake.deny=prometheus keeps it from waking and from counting\n";
         assert_eq!(people(&web(), &wakes, 1_000.0), expect);
+    }
+
+    #[test]
+    fn people_read_what_its_forecasts_were_worth() {
+        let told =
+            |fallen| Trust { foresight_gb_seconds: 12.34, reactive_gb_seconds: 20.0, gaps: 812, fallen };
+        for (fallen, end) in [(false, "they decide\n"), (true, "the rule decides until they cost no more\n")]
+        {
+            let status = ServiceStatus { trust: Some(told(fallen)), ..web() };
+            let text = people(&status, &Wakes::default(), 1_000.0);
+            let expect = "trust   over its last gaps (812 so far) its forecasts cost 12.3 GB-s and the \
+                reactive rule 20.0: ";
+            assert!(text.contains(&(expect.to_owned() + end)), "{text}");
+        }
     }
 
     #[test]

@@ -216,3 +216,30 @@ fn a_secret_of_the_wrong_size_or_mode_is_refused_with_the_mend() {
     live.serves("web.test");
     live.drain();
 }
+
+/// Guarantee: what its own forecasts were worth is counted on the service's own traffic, and told.
+#[test]
+fn a_services_foresight_is_scored_as_the_truth_comes_in() {
+    let world = World::new("trust", &service("web", "min = 0"));
+    let live = world.up();
+    assert!(live.service("web")["trust"].is_null(), "nothing was judged yet");
+    for _ in 0..5 {
+        live.serves("web.test");
+        // A gap in use is seen once the report of its end has come.
+        live.until("web", "it is idle", |s| s["in_flight"] == 0);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let status =
+        live.until("web", "gaps are judged", |s| s["trust"]["gaps"].as_u64().is_some_and(|n| n >= 3));
+    let trust = &status["trust"];
+    for cost in ["foresight_gb_seconds", "reactive_gb_seconds"] {
+        assert!(trust[cost].as_f64().is_some_and(|cost| cost > 0.0), "{status}");
+    }
+    assert_eq!(trust["fallen"], false, "{status}");
+    let api = live.api.to_string();
+    let (code, out, error) = forerun(&["explain", "web", "--api", &api]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains("\ntrust   over its last gaps (") && out.contains(": they decide\n"), "{out}");
+    live.drain();
+    world.journal_replays();
+}
