@@ -50,10 +50,12 @@ pub enum Canary {
     KeepsWedged,
     /// What is a class's own is lent to anyone.
     LendsOwn,
+    /// What others hold of a class's own is taken back only where it is idle.
+    SparesLent,
 }
 
 impl Canary {
-    pub const ALL: [Canary; 23] = [
+    pub const ALL: [Canary; 24] = [
         Canary::DoubleStart,
         Canary::StopInUse,
         Canary::LostWaiter,
@@ -77,6 +79,7 @@ impl Canary {
         Canary::StartsEarly,
         Canary::KeepsWedged,
         Canary::LendsOwn,
+        Canary::SparesLent,
     ];
 
     /// Its name on the command line.
@@ -106,6 +109,7 @@ impl Canary {
             Canary::StartsEarly => "starts-early",
             Canary::KeepsWedged => "keeps-wedged",
             Canary::LendsOwn => "lends-own",
+            Canary::SparesLent => "spares-lent",
         }
     }
 }

@@ -158,7 +158,10 @@ impl<P: Policy> Core<P> {
         for &other in self.short.iter().filter(|&&o| o != id && self.site(o) == site) {
             let Some(s) = self.get(other) else { continue };
             // Who cannot start now is not waited for by what is held.
-            let idles = self.now < s.backoff_until || s.told.down.is_some() || !self.acts(other);
+            let idles = self.now < s.backoff_until
+                || s.told.down.is_some()
+                || !self.acts(other)
+                || self.count(other) >= self.most_beside_relatives(other);
             if idles && rank.tier == Tier::Held && strictly {
                 continue;
             }
@@ -285,7 +288,7 @@ impl<P: Policy> Core<P> {
         let of = |other: ServiceId, hot: bool| lenders.contains(&other) && !spared(other, hot);
         let idle = self.least_valuable(site, AT_ANY_PRICE, of, true);
         let mut taken = idle.map(|(_, instance, service)| (instance, service));
-        if taken.is_none() && tier == Tier::Held {
+        if taken.is_none() && tier == Tier::Held && !self.is_canary(Canary::SparesLent) {
             taken = self.least_used(site, |other| lenders.contains(&other) && !spared(other, true));
         }
         let Some((instance, service)) = taken else { return false };

@@ -98,17 +98,19 @@ impl Checks {
                 }
             }
         }
-        let (mut used, mut count) = (Resources::default(), 0);
-        for (s, least) in setting.services.iter().zip(&least).filter(|(s, _)| s.id != spec.id) {
-            used.memory_bytes += s.resources.memory_bytes * u64::from(*least);
-            count += least;
-        }
-        // What is other classes' own is not for it, whether they use it or not.
-        let kept = kept(&self.site, &setting.services, spec, |_| [0, 0]);
-        used.memory_bytes += kept[0];
-        count += kept[1] as u32;
-        let acts = needed.iter().all(|at| setting.services[*at].mode == Mode::Act);
-        acts && self.fits(&used, count, spec, 1)
+        let has_room = |spec: &ServiceSpec| {
+            let (mut used, mut count) = (Resources::default(), 0);
+            for (s, least) in setting.services.iter().zip(&least).filter(|(s, _)| s.id != spec.id) {
+                used.memory_bytes += s.resources.memory_bytes * u64::from(*least);
+                count += least;
+            }
+            // What is other classes' own is not for it, whether they use it or not.
+            let kept = kept(&self.site, &setting.services, spec, |_| [0, 0]);
+            used.memory_bytes += kept[0];
+            self.fits(&used, count + kept[1] as u32, spec, 1)
+        };
+        let needed = || needed.iter().map(|at| &setting.services[*at]);
+        needed().all(|s| s.mode == Mode::Act) && needed().all(|s| has_room(s))
     }
 
     fn fits(&self, used: &Resources, count: u32, spec: &ServiceSpec, more: u32) -> bool {

@@ -12,12 +12,16 @@ use std::sync::Arc;
 /// What a class lacks of its own is asked back at once; orders and messages take this beside the drain.
 const ASKED_WITHIN: Span = Span::from_secs(10);
 
+fn has_classes(seed: u64) -> bool {
+    Random::of(seed, "classes").below(4) == 0
+}
+
 /// Gives the services of a quarter of all worlds classes: one with a guarantee, and two that may have one.
 pub(crate) fn draw(seed: u64, services: &mut [Arc<ServiceSpec>]) {
-    let mut draw = Random::of(seed, "classes");
-    if draw.below(4) != 0 {
+    if !has_classes(seed) {
         return;
     }
+    let mut draw = Random::of(seed, "classes of services");
     let mut class = |name: &str, priority, guarantee_milli| SlaClass {
         name: name.to_owned(),
         priority,
@@ -33,6 +37,32 @@ pub(crate) fn draw(seed: u64, services: &mut [Arc<ServiceSpec>]) {
         let s = Arc::make_mut(s);
         s.sla = SlaClass { cold_start_milli_gbs: s.sla.cold_start_milli_gbs, ..sla };
     }
+}
+
+/// In half of the worlds with classes somebody without a guarantee asks for more than there is room for, for some minutes, and
+/// somebody with one comes now and then. Each request by its time, service, and what it takes.
+pub(crate) fn flood(seed: u64, services: &[Arc<ServiceSpec>], lasts: Span) -> Vec<(Span, ServiceId, Span)> {
+    let mut draw = Random::of(seed, "flood");
+    if !has_classes(seed) || draw.below(2) != 0 {
+        return Vec::new();
+    }
+    let acts = |guaranteed: bool| {
+        move |s: &&Arc<ServiceSpec>| s.mode == Mode::Act && (s.sla.guarantee_milli > 0) == guaranteed
+    };
+    let (from, minutes) = (draw.below(lasts.0 / 2), draw.between(5, 15));
+    let until = from + Span::from_secs(minutes * 60).0;
+    let mut requests = Vec::new();
+    let mut every = |service: Option<&Arc<ServiceSpec>>, gap: (u64, u64), takes: (u64, u64)| {
+        let Some(service) = service else { return };
+        let mut at = from;
+        while at < until {
+            requests.push((Span(at), service.id, Span::from_millis(draw.between(takes.0, takes.1))));
+            at += Span::from_millis(draw.between(gap.0, gap.1)).0;
+        }
+    };
+    every(services.iter().find(acts(false)), (1_000, 4_000), (10_000, 60_000));
+    every(services.iter().find(acts(true)), (10_000, 60_000), (500, 5_000));
+    requests
 }
 
 /// Memory in bytes and instances.
@@ -102,11 +132,8 @@ impl Checks {
     fn share_refused(&mut self, now: Time) -> Option<String> {
         let services = self.described();
         let drain = services.iter().map(|s| s.drain_timeout).max().unwrap_or(Span::ZERO);
-        let goes = |i: Seen<'_>| i.stopping || i.drained_at.is_some() && !i.paused;
-        // What is on its way out is in its backend's hands, or within its drain, which other rules see to.
-        let going = self.orders.instances().any(goes);
         for spec in services.iter().filter(|s| s.sla.guarantee_milli > 0) {
-            let paused = self.closing || going || self.pauses(now, spec.id) || self.is_told(now, elder(spec));
+            let paused = self.closing || self.pauses(now, spec.id) || self.is_told(now, elder(spec));
             if paused || self.missing(spec) == 0 || !self.is_kept_out(now, spec, &services) {
                 self.shares.refused_since.remove(&spec.id);
             } else if now > *self.shares.refused_since.entry(spec.id).or_insert(now) + drain + ASKED_WITHIN {
@@ -123,7 +150,8 @@ impl Checks {
         None
     }
 
-    /// Whether one more is within its class's share, finds no room, and would if others gave back what is lent to them.
+    /// Whether one more is within its class's share, finds no room, also once all is gone that is going, and would if others gave
+    /// back what is lent to them.
     fn is_kept_out(&self, now: Time, spec: &ServiceSpec, services: &[Arc<ServiceSpec>]) -> bool {
         let (limits, own_share) = (limits(&self.site), own(&self.site, &spec.sla));
         let held = self.held_by(&spec.sla.name);
@@ -132,6 +160,11 @@ impl Checks {
             (0..2).filter(|k| limited(*k)).all(|kind| held[kind] + one(spec)[kind] <= own_share[kind]);
         let (used, count) = self.reserved();
         let mut used = [used.memory_bytes, u64::from(count)];
+        // What is on its way out is in its backend's hands, or within its drain, which other rules see to.
+        let goes = |i: &Seen<'_>| i.stopping || i.drained_at.is_some() && !i.paused;
+        for i in self.orders.instances().filter(goes) {
+            used = [used[0].saturating_sub(i.reserved.memory_bytes), used[1].saturating_sub(1)];
+        }
         let fits = |used: &Amount| {
             (0..2).filter(|k| limited(*k)).all(|kind| used[kind] + one(spec)[kind] <= limits[kind])
         };

@@ -145,21 +145,27 @@ impl Setting {
             // All of one.
             _ => arrivals.extend((0..most).map(|_| (draw.below(end), 0))),
         }
-        arrivals.sort_unstable();
+        let mut requests: Vec<(Span, ServiceId, Option<Span>)> =
+            arrivals.into_iter().map(|(at, id)| (Span(at), ServiceId(id as u32), None)).collect();
+        let flood = classes::flood(seed, &self.services, self.lasts);
+        requests.extend(flood.into_iter().map(|(at, service, takes)| (at, service, Some(takes))));
+        requests.sort_unstable();
         let routers = self.separate_routers.max(1) as u64;
         let users = draw.between(1, 30);
-        arrivals
+        requests
             .into_iter()
-            .map(|(at, service)| Request {
-                at: Span(at),
-                service: ServiceId(service as u32),
+            .map(|(at, service, takes)| Request {
+                at,
+                service,
                 user: 1 + details.below(users),
                 key: keys.below(5).checked_sub(1).map(|_| keys.below(distinct) as u32),
                 router: details.below(routers) as usize,
-                takes: Span(match details.below(20) {
-                    0 => details.between(10 * second, 90 * second),
-                    1..5 => details.between(second, 8 * second),
-                    _ => details.between(5_000, second),
+                takes: takes.unwrap_or_else(|| {
+                    Span(match details.below(20) {
+                        0 => details.between(10 * second, 90 * second),
+                        1..5 => details.between(second, 8 * second),
+                        _ => details.between(5_000, second),
+                    })
                 }),
                 patience: Span(match details.below(10) {
                     0 => details.between(50_000, 5 * second),
