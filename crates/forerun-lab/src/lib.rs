@@ -7,6 +7,7 @@
 //!
 //! Absent on purpose: clocks, sockets, files, and any second version of what the core decides.
 
+mod cache;
 mod decisions;
 mod driven;
 mod error;
@@ -28,6 +29,7 @@ mod scripted;
 mod steer;
 mod tally;
 
+pub use cache::{CacheRival, CacheScores, CacheSize, Keep, Key, replay_keep, replay_rival};
 pub use decisions::{Decision, write_decisions};
 pub use driven::{Driven, learn};
 pub use error::LabError;
