@@ -1,6 +1,7 @@
 //! `forerun replay`: what policies would have done on a recorded trace.
 
 mod journal;
+mod keys;
 mod page;
 mod print;
 pub(crate) mod progress;
@@ -17,7 +18,7 @@ use crate::failure::Failure;
 use clap::Args;
 use forerun_lab::{Capacity, Decision, LabError, Options, Outcome, PolicyName, World, write_decisions};
 use forerun_trace::{
-    ColumnMap, Format, Input, ReadOptions, ReadReport, Recorded, TraceError, parse_duration,
+    ColumnMap, Format, Input, KeyFormat, ReadOptions, ReadReport, Recorded, TraceError, parse_duration,
 };
 use forerun_types::Time;
 use progress::Progress;
@@ -103,6 +104,13 @@ pub(crate) struct ReplayArgs {
     /// cold-start-cost=20,40,80,160, capacity=8,16,32GB, start=1s,10s, keep-alive=1m,10m; may be given several times
     #[arg(long, value_name = "KEY=X,X,...")]
     sweep: Vec<String>,
+    /// Instead of policies, caches of so many keys (or bytes, with their unit) on a trace of keys: hit ratios of Forerun's own store
+    /// beside lru, arc, s3-fifo, w-tinylfu and the optimum. Formats: keys, keys-arc, keys-lirs, keys-i32, keys-i64, mooncake
+    #[arg(long, value_name = "SIZE[,SIZE...]", conflicts_with_all = [
+        "journal", "map", "service", "user", "policy", "start", "per_instance", "capacity", "config", "cold_start_cost", "split",
+        "only", "until", "decisions", "sweep", "html",
+    ])]
+    cache: Vec<String>,
     /// Write a page with the table, cold starts against memory as a chart, and what each policy cost and saved
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -120,6 +128,9 @@ const COMPARED: &str = "forerun,keep-alive=10m,knative,always-on";
 pub(crate) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if let (Some(path), true) = (&args.journal, args.only_checks()) {
         return journal::run(path, args.json, out);
+    }
+    if !args.cache.is_empty() {
+        return keys::run(args, out);
     }
     let default = if args.html.is_some() { COMPARED } else { ALONE };
     let mut policies = policies(&args.policy, default)?;
@@ -256,8 +267,13 @@ fn options(args: &ReplayArgs) -> Result<Options, Failure> {
 }
 
 fn read(args: &ReplayArgs) -> Result<Recorded, Failure> {
-    let format =
-        args.format.as_deref().map(Format::parse).transpose().map_err(|e| bad(format!("--format: {e}")))?;
+    let parse = |text: &str| {
+        Format::parse(text).map_err(|why| match KeyFormat::parse(text) {
+            Ok(_) => bad(format!("--format: {text} holds keys: give --cache SIZE")),
+            Err(_) => bad(format!("--format: {why}")),
+        })
+    };
+    let format = args.format.as_deref().map(parse).transpose()?;
     let map =
         args.map.as_deref().map(ColumnMap::parse).transpose().map_err(|e| bad(format!("--map: {e}")))?;
     let options = ReadOptions {
