@@ -28,7 +28,8 @@ const POLICIES: [&str; 10] = [
 const MARGIN: f64 = 0.05;
 
 /// Where another is cheaper than Forerun by more than that; docs/evidence.md says why.
-const KNOWN: [(&str, &str); 1] = [("just beyond the price", "hazard")];
+const KNOWN: [(&str, &str); 2] =
+    [("just beyond the price", "hazard"), ("further beyond the price", "hazard")];
 
 fn scores(trace: &Trace, policy: &str) -> Scores {
     let name = PolicyName::parse(policy).expect("a policy");

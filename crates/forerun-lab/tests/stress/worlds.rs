@@ -80,12 +80,13 @@ pub(crate) const QUICK: [World; 3] = [
     ("just beyond 10 min", || Some(beyond(602.0))),
 ];
 
-pub(crate) const SLOW: [World; 6] = [
+pub(crate) const SLOW: [World; 7] = [
     ("bursts", || Some(bursts())),
     ("flash crowd, drawn", || Some(flash_crowd())),
     ("World Cup, two days", world_cup),
     ("days and nights", || Some(days())),
     ("just beyond the price", || Some(beyond(82.0))),
+    ("further beyond the price", || Some(beyond(92.0))),
     ("beyond, by turns", || Some(turns())),
 ];
 
