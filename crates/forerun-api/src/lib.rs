@@ -14,6 +14,7 @@ pub use control::{ControlError, Order, Told};
 pub use metrics::{InstanceState, Metrics, Outcome, OverrideKind};
 pub use server::{Answer, Api, ApiError, Health, Source};
 pub use wire::{
-    ActivityCost, Advice, Demand, Down, Instance, Instances, JournalStatus, KeyStatus, Load, LoadForecast,
-    ModeWord, ModelWeight, NextChange, ServiceStatus, SiteStatus, Status, Trust, Waits, Woken, Word,
+    ActivityCost, Advice, BudgetStatus, Demand, Down, Instance, Instances, JournalStatus, KeyStatus, Load,
+    LoadForecast, ModeWord, ModelWeight, NextChange, ServiceStatus, SiteStatus, Status, Trust, Waits, Woken,
+    Word,
 };

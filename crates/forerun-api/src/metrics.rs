@@ -160,6 +160,7 @@ pub struct Metrics {
     hold_duration: Timed<SiteLabels>,
     held_requests: Bounded<ClassLabels, Gauge>,
     held_bytes: Bounded<ClassLabels, Gauge>,
+    budget_spent: Bounded<ClassLabels, FloatGauge>,
     cold_starts: Bounded<SiteLabels, Counter>,
     instances: Bounded<StateLabels, Gauge>,
     instance_start: Timed<StartLabels>,
@@ -216,6 +217,12 @@ impl Metrics {
             family(r, "held_requests", "Requests that are held at the router, by class", Family::default());
         let held_bytes =
             family(r, "held_bytes", "Bytes of requests that are held at the router", Family::default());
+        let budget_spent = family(
+            r,
+            "cold_start_budget_spent_ratio",
+            "What of its cold-start budget a class has spent in the last day",
+            Family::default(),
+        );
         let cold_starts =
             family(r, "cold_starts", "Requests that no ready instance could take", Family::default());
         let instances = family(r, "instances", "Instances by state", Family::default());
@@ -256,6 +263,7 @@ impl Metrics {
             hold_duration,
             held_requests,
             held_bytes,
+            budget_spent,
             cold_starts,
             instances,
             instance_start,
@@ -299,6 +307,11 @@ impl Metrics {
         let labels = ClassLabels { sla: sla.to_owned() };
         self.held_requests.at(&labels).set(i64::from(requests));
         self.held_bytes.at(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// What of its cold-start budget an SLA class has spent in the last day; above 1 where it is overspent.
+    pub fn set_budget_spent(&self, sla: &str, ratio: f64) {
+        self.budget_spent.at(&ClassLabels { sla: sla.to_owned() }).set(ratio);
     }
 
     /// So many requests found no ready instance.

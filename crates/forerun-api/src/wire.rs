@@ -10,6 +10,9 @@ pub struct Status {
     pub at: f64,
     pub uptime_seconds: f64,
     pub sites: Vec<SiteStatus>,
+    /// Cold-start budgets of SLA classes that have one, in order of their names.
+    #[serde(default)]
+    pub budgets: Vec<BudgetStatus>,
     /// In order of the configuration.
     pub services: Vec<ServiceStatus>,
     #[serde(default)]
@@ -69,6 +72,21 @@ pub struct Advice {
     pub to: u32,
     /// As `would start 1: 34.0% chance of need ...`.
     pub what: String,
+}
+
+/// What part of a class's requests may be cold starts, and what of that is spent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BudgetStatus {
+    pub class: String,
+    /// The part that may be, as 0.01.
+    pub cold_start_budget: f64,
+    /// Requests of the last day that were answered, and those of them that were cold starts.
+    pub requests: u64,
+    pub cold_starts: u64,
+    /// What of the budget is spent; above 1 where it is overspent. One cold start is always allowed.
+    pub spent: f64,
+    /// What a cold start counts for the plan now, as a multiple of its price: from 1 to 4.
+    pub dearer: f64,
 }
 
 /// A service now, and since the start.

@@ -98,6 +98,11 @@ impl Classes {
         ids.filter(|id| self.guaranteed() && self.of(*id) == class).collect()
     }
 
+    /// Whether any service is of the class of that name.
+    pub(crate) fn is_used(&self, name: &str) -> bool {
+        self.list.iter().any(|class| class.name == name && !class.told.is_empty())
+    }
+
     pub(crate) fn of(&self, id: ServiceId) -> Option<usize> {
         self.of.get(id.0 as usize)?.as_ref().map(|of| of.0)
     }

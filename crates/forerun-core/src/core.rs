@@ -2,6 +2,7 @@
 
 use crate::advice::Advised;
 use crate::bounds::Bounds;
+use crate::budgets::{Budgets, as_journaled};
 use crate::busy::Asked;
 use crate::canary::Canary;
 use crate::classes::Classes;
@@ -188,6 +189,7 @@ pub struct Core<P> {
     /// Follows from the services' descriptions.
     #[serde(skip)]
     pub(crate) classes: Classes,
+    pub(crate) budgets: Budgets,
     pub(crate) routers: Vec<RouterId>,
     pub(crate) generation: Generation,
     pub(crate) last_instance: InstanceId,
@@ -236,6 +238,7 @@ impl<P: Policy> Core<P> {
             rooms: Rooms::default(),
             paces: BTreeMap::new(),
             classes: Classes::default(),
+            budgets: Budgets::default(),
             routers: Vec::new(),
             generation: Generation(0),
             last_instance: InstanceId(0),
@@ -293,7 +296,7 @@ impl<P: Policy> Core<P> {
                 self.room_changed = true;
             }
             Event::Service(spec) => {
-                self.service(spec, actions);
+                self.service(&as_journaled(spec), actions);
                 self.parent_described(spec.id, actions);
             }
             Event::ServiceGone(service) => {
@@ -379,6 +382,7 @@ impl<P: Policy> Core<P> {
             Event::Unanswered { router, instance, tries, left, silent } => {
                 self.silence_told(*instance, Silent::new(*router, *tries, *left, *silent));
             }
+            Event::ColdStartBudget { class, ppm } => self.budgets.set(class, *ppm),
             _ => {}
         }
     }
@@ -691,6 +695,7 @@ impl<P: Policy> Core<P> {
             let service = self.families.parent_of(done.service).unwrap_or(done.service);
             let window = self.instances.get_mut(&done.instance).map(|i| &mut i.window);
             self.usage.finished(self.now, service, done, window);
+            self.note_spending(done);
         }
         for (action, name) in &traffic.action_names {
             self.usage.named(*action, name);

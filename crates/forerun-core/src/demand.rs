@@ -193,6 +193,7 @@ impl Demand {
             resume: spec.pausable.then(resume),
             saves_ppm: self.saves_ppm(spec),
             short: false,
+            dearer_milli: 1_000,
         }
     }
 

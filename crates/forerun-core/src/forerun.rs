@@ -279,6 +279,7 @@ mod tests {
             resume,
             saves_ppm: 1_000_000,
             short: false,
+            dearer_milli: 1_000,
         }
     }
 
@@ -288,6 +289,22 @@ mod tests {
         let level = LevelChances::of(&[Chance { chance, within: Span::from_secs(60) }]);
         let value = price(&level, true, &view(&spec, idle_cpu_milli, resume), 1.0, CORE_MILLI_GB);
         (value.is_hot(), value.is_frozen())
+    }
+
+    /// Guarantee: what is not worth its keeping at the configured price is where a cold start counts dearer, and a chance
+    /// of nothing never is.
+    #[test]
+    fn what_counts_dearer_is_kept_at_smaller_chances() {
+        let spec = ServiceSpec::named(ServiceId(0), "s");
+        let kept = |chance: f64, dearer_milli: u32| {
+            let level = LevelChances::of(&[Chance { chance, within: Span::from_secs(60) }]);
+            let view = View { dearer_milli, ..view(&spec, 0, None) };
+            price(&level, true, &view, 1.0, CORE_MILLI_GB).is_hot()
+        };
+        // A minute costs 6 GB-s, and a cold start 80.55, or four times that.
+        let at = |chance| [1_000, 4_000].map(|dearer_milli| kept(chance, dearer_milli));
+        assert_eq!((at(0.1), at(0.03), at(0.01)), ([true, true], [false, true], [false, false]));
+        assert_eq!(at(0.0), [false, false]);
     }
 
     /// A service whose chances by minute are these: whether it is kept, and whether it is started.

@@ -111,6 +111,7 @@ mod tests {
             resume: None,
             saves_ppm: 1_000_000,
             short: false,
+            dearer_milli: 1_000,
         };
         let mut values = Vec::new();
         let again = policy.appraise(Time(at), &view, &mut values);

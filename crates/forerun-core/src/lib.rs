@@ -8,6 +8,7 @@
 mod advice;
 mod any;
 mod bounds;
+mod budgets;
 mod busy;
 mod canary;
 mod claims;
@@ -42,6 +43,7 @@ mod wedged;
 pub use crate::core::Core;
 pub use advice::Advice;
 pub use any::AnyPolicy;
+pub use budgets::BudgetStatus;
 pub use canary::Canary;
 pub use demand::Demand;
 pub use forerun::Forerun;

@@ -25,6 +25,8 @@ pub struct View<'a> {
     pub saves_ppm: u32,
     /// There is not room for all that is wanted on its site.
     pub short: bool,
+    /// What a cold start counts for its class now, in thousandths of its configured price; never less than a thousand.
+    pub dearer_milli: u32,
 }
 
 /// What one instance beyond the load of now is worth.

@@ -89,6 +89,13 @@ impl Prices {
     }
 }
 
+/// What an instance saves that is there for those who come at once, without its start: as its class counts a cold start
+/// now, in millionths of a thousandth of a GB-second.
+fn cold_ppm(view: &View<'_>, crowd: f64) -> f64 {
+    let dearer = f64::from(view.dearer_milli) / 1e3;
+    view.spec.sla.cold_start_milli_gbs as f64 * dearer * crowd * f64::from(view.saves_ppm)
+}
+
 /// What one idle level is worth. Frozen it costs only its memory, and saves all of the cold start but the share that
 /// thawing takes of it. A generic one that is to become a key's saves all of the cold start but the share that the
 /// change takes.
@@ -103,7 +110,7 @@ pub(crate) fn price(
     let memory = per_us(view.memory_bytes);
     let core = per_us(view.idle_cpu_milli.saturating_mul(core_milli_gb).saturating_mul(1_000));
     let start = memory * view.start.0 as f64;
-    let cold = view.spec.sla.cold_start_milli_gbs as f64 * crowd * f64::from(view.saves_ppm) / 1e6;
+    let cold = cold_ppm(view, crowd) / 1e6;
     let margin = 1.0 + START_MARGIN;
     let hot = Prices { gain: cold + start, idle_us: memory + core, start: start * margin };
     let (worth_more, stretch) = hot.net(level, up);
@@ -137,11 +144,10 @@ fn idle_bytes(view: &View<'_>, core_milli_gb: u64) -> u64 {
 
 /// The prices by which foresight and the reactive rule are judged: those of [`price`].
 pub(crate) fn costs(view: &View<'_>, crowd: f64, core_milli_gb: u64) -> Costs {
-    let cold = view.spec.sla.cold_start_milli_gbs as f64 * crowd * f64::from(view.saves_ppm) / 1e3;
     let start = u128::from(view.memory_bytes) * u128::from(view.start.0) / 1_000_000_000;
     Costs {
         idle_bytes: idle_bytes(view, core_milli_gb),
-        cold: cold as u64,
+        cold: (cold_ppm(view, crowd) / 1e3) as u64,
         start: u64::try_from(start).unwrap_or(u64::MAX),
         takes: view.start,
     }

@@ -169,12 +169,13 @@ impl<P: Policy> Core<P> {
     }
 
     fn appraise(&mut self, id: ServiceId) -> Time {
-        let (now, up) = (self.now, self.up_or_advised(id));
+        let (now, up, dearer_milli) = (self.now, self.up_or_advised(id), self.dearer_milli(id));
         let short = self.short.contains(&id) || self.rooms.at(self.site(id)).shadow_price() > 0;
         let Some(s) = self.services.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return Time::NEVER;
         };
-        let view = View { up, short, ..self.demand.view(&s.spec, s.spec.instances_for(s.requests())) };
+        let view =
+            View { up, short, dearer_milli, ..self.demand.view(&s.spec, s.spec.instances_for(s.requests())) };
         s.values.clear();
         s.appraised = now;
         let again = self.policy.appraise(now, &view, &mut s.values);

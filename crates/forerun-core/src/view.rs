@@ -174,7 +174,8 @@ impl<P: Policy> Core<P> {
             _ => None,
         };
         let up = self.count(s.spec.id);
-        let view = View { up, ..self.demand.view(&s.spec, s.spec.instances_for(s.requests())) };
+        let dearer_milli = self.dearer_milli(s.spec.id);
+        let view = View { up, dearer_milli, ..self.demand.view(&s.spec, s.spec.instances_for(s.requests())) };
         let rate = self.usage.rate(self.now, s.spec.id);
         ServiceStatus {
             service: s.spec.id,

@@ -228,3 +228,22 @@ fn what_is_frozen_goes_when_its_service_or_forerun_does() {
         assert_eq!(story.stopped(), [instance]);
     }
 }
+
+/// As the router counts: what waited for no more than a thaw in good time is no cold start.
+#[test]
+fn what_was_thawed_in_good_time_spends_nothing_of_a_budget() {
+    let (mut story, instance) = used(&frozen());
+    let class = frozen().sla.name;
+    story.tell(Event::ColdStartBudget { class, ppm: 10_000 });
+    let spent = |story: &mut Story<Ages>, held_ms: u64| {
+        story.tell(finished(instance, Span::from_millis(held_ms)));
+        story.core.budgets().next().unwrap().cold_starts
+    };
+    assert_eq!([0, 100].map(|held_ms| spent(&mut story, held_ms)), [0, 1]);
+    until_paused(&mut story);
+    story.tell(Event::Paused { instance });
+    story.hold(A, 1);
+    story.tell(Event::Resumed { instance, took: Span::from_millis(40) });
+    // The class's target is half a second.
+    assert_eq!([0, 100, 500, 501].map(|held_ms| spent(&mut story, held_ms)), [1, 1, 1, 2]);
+}

@@ -11,7 +11,8 @@ use crate::ports::{Backends, Clock, Disk, DiskHealth, DiskOrder, Routers};
 use forerun_backends::{StartOrder, StopOrder};
 use forerun_core::{AnyPolicy, Core};
 use forerun_types::{
-    Action, Event, Generation, InstanceId, RouteTable, ServiceId, ServiceRoute, ServiceSpec, Span, Time,
+    Action, Event, Generation, InstanceId, RouteTable, ServiceId, ServiceRoute, ServiceSpec, SlaClass, Span,
+    Time,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -172,6 +173,9 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         if let Some(micros) = reading.jumped {
             self.step(reading.now, &Event::ClockJumped { micros });
         }
+        if let Event::Service(spec) = event {
+            self.tell_budget(reading.now, &spec.sla);
+        }
         self.step(reading.now, event);
         self.tell_of_refused();
         self.know();
@@ -183,6 +187,14 @@ impl<C: Clock, D: Disk, B: Backends, R: Routers> Shell<C, D, B, R> {
         for _ in 0..TOLD_AT_ONCE {
             let Some(event) = self.untold.pop_front() else { return };
             self.step(self.now, &event);
+        }
+    }
+
+    /// A class's budget is told by an event of its own, before a service whose description says it.
+    fn tell_budget(&mut self, now: Time, sla: &SlaClass) {
+        let ppm = sla.cold_start_budget_ppm;
+        if self.core.cold_start_budget(&sla.name) != ppm {
+            self.step(now, &Event::ColdStartBudget { class: sla.name.clone(), ppm });
         }
     }
 

@@ -173,3 +173,21 @@ fn oddities_are_no_traffic() {
     std::fs::write(&file, b"no journal").unwrap();
     assert!(journal::traffic(&file).is_err());
 }
+
+/// Descriptions are written without their classes' budgets, which events tell.
+#[test]
+fn cold_start_budgets_are_those_told_last() {
+    let folder = Folder::new("budgets");
+    let budget = |ppm| Event::ColdStartBudget { class: "default".to_owned(), ppm };
+    let told = || {
+        let found = journal::traffic(&folder.0).unwrap();
+        found.services.values().map(|s| s.sla.cold_start_budget_ppm).collect::<Vec<_>>()
+    };
+    let before = [budget(10_000), described(0, "old", 500_000_000)];
+    segment(&folder, 1, &before, &[]);
+    assert_eq!(told(), [10_000]);
+    segment(&folder, 1, &before, &[(1, budget(500), Vec::new()), (2, described(1, "new", 1), Vec::new())]);
+    assert_eq!(told(), [500, 500]);
+    segment(&folder, 2, &[budget(0), described(0, "old", 500_000_000)], &[]);
+    assert_eq!(told(), [0, 0]);
+}

@@ -97,3 +97,46 @@ fn without_a_guarantee_it_shares_the_loss() {
     assert!(gold.added_wait_seconds.p99 > 10.0 * gold.latency_seconds, "{told}");
     assert_eq!(gold.share_short_seconds, 0.0, "nothing is its own: {told}");
 }
+
+/// A month of requests, from none to twenty minutes apart: cold starts, and GB-seconds idle.
+fn month(cold_start_budget_ppm: u32) -> (u64, f64) {
+    let (mut draws, mut at_s) = (Draws(9), 0);
+    let mut trace = Trace { services: vec!["shop".into()], ..Trace::default() };
+    while at_s < 30 * 86_400 {
+        at_s += draws.below(1_200);
+        trace.events.push(TraceEvent {
+            at: Time(at_s * 1_000_000),
+            service: ServiceId(0),
+            tenant: TenantKey(0),
+            user: UserKey(0),
+            group: GroupKey(0),
+            action: ActionKey(0),
+            duration: Some(Span::from_millis(200)),
+            memory_bytes: None,
+        });
+    }
+    let sla = SlaClass { cold_start_budget_ppm, ..SlaClass::default() };
+    let mut spec = ServiceSpec { sla, ..ServiceSpec::named(ServiceId(0), "shop") };
+    spec.resources.memory_bytes = 250_000_000;
+    let options = Options {
+        world: World { start: Span::from_secs(1), ..World::default() },
+        services: [("shop".to_owned(), Arc::new(spec))].into(),
+        ..Options::default()
+    };
+    let outcome = replay_requests(PolicyName::Forerun, "forerun", &trace, &options, &mut |_| {});
+    let scores = outcome.expect("it replays").scores;
+    (scores.cold_starts, scores.memory_gb_seconds.idle)
+}
+
+#[test]
+fn a_cold_start_budget_buys_fewer_cold_starts_for_a_bounded_price() {
+    let ((plain, plain_idle), (tight, tight_idle), (ample, ample_idle)) =
+        (month(0), month(10_000), month(1_000_000));
+    let told = format!("{plain} at {plain_idle}; 1%: {tight} at {tight_idle}; 100%: {ample} at {ample_idle}");
+    println!("{told}");
+    assert!(tight * 10 < plain * 8 && tight < ample && ample < plain, "{told}");
+    // Four times the price of a cold start is the most that is paid for one.
+    let most = 4.0 * SlaClass::default().cold_start_milli_gbs as f64 / 1e3;
+    assert!(tight_idle - plain_idle < most * (plain - tight) as f64, "{told}");
+    assert!(ample_idle - plain_idle < most * (plain - ample) as f64, "{told}");
+}

@@ -32,6 +32,10 @@ pub(crate) fn draw(seed: u64, services: &mut [Arc<ServiceSpec>]) {
     let mut classes = [class("gold", 200, 500), class("silver", 100, 0), class("bronze", 50, 0)];
     classes[0].guarantee_milli = draw.between(200, 700) as u32;
     classes[1].guarantee_milli = draw.below(2) as u32 * 300;
+    let mut budgets = Random::of(seed, "budgets");
+    for class in &mut classes {
+        class.cold_start_budget_ppm = [0, 1_000, 50_000, 500_000][budgets.below(4) as usize];
+    }
     for s in services.iter_mut() {
         let sla = classes[draw.below(3) as usize].clone();
         let s = Arc::make_mut(s);

@@ -199,6 +199,11 @@ pub enum Event {
         /// From the beginning of the first try to the end of the last.
         silent: Span,
     },
+    /// So many cold starts are allowed among a million requests of an SLA class from now on; 0 is no budget.
+    ColdStartBudget {
+        class: String,
+        ppm: u32,
+    },
 }
 
 /// Why an instance is wanted or not, in numbers that a person can check.
@@ -467,6 +472,7 @@ impl Event {
             Event::Touched { .. } => "touched",
             Event::ExternalPrediction { .. } => "external_prediction",
             Event::Unanswered { .. } => "unanswered",
+            Event::ColdStartBudget { .. } => "cold_start_budget",
         }
     }
 }

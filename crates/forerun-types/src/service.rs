@@ -282,6 +282,11 @@ pub struct SlaClass {
     pub cold_start_milli_gbs: u64,
     /// How soon lent capacity must come back.
     pub reclaim_max: Span,
+    /// Cold starts that are allowed among a million of its requests; 0 where nothing is said of that. Not written with
+    /// the class, for which the journal's format has no room: [`crate::Event::ColdStartBudget`] tells it, and the core's own
+    /// descriptions have 0.
+    #[serde(skip)]
+    pub cold_start_budget_ppm: u32,
 }
 
 impl Default for SlaClass {
@@ -294,6 +299,7 @@ impl Default for SlaClass {
             // FeMux's objective (EuroSys '26): 0.808 s a cold start, 99.69 GB-seconds a second.
             cold_start_milli_gbs: 80_550,
             reclaim_max: Span::from_secs(10),
+            cold_start_budget_ppm: 0,
         }
     }
 }

@@ -10,7 +10,7 @@ use forerun_backends::docker::{
 };
 use forerun_backends::{Backend, SetupError, Sink};
 use forerun_engine::live::Describer;
-use forerun_types::ServiceSpec;
+use forerun_types::{ServiceSpec, SlaClass};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -110,8 +110,15 @@ impl Labels {
     /// The system has no room for a thread.
     pub(crate) fn follow(self, describer: Describer) -> std::io::Result<()> {
         let Self { config, told, changed, zones } = self;
-        let mut follower =
-            Follower { config, told, zones, describer, gone: BTreeMap::new(), lines: Vec::new() };
+        let mut follower = Follower {
+            config,
+            told,
+            zones,
+            describer,
+            gone: BTreeMap::new(),
+            lines: Vec::new(),
+            budgets: BTreeMap::new(),
+        };
         let run = move || {
             loop {
                 follower.look();
@@ -189,6 +196,8 @@ struct Follower {
     gone: BTreeMap<String, Instant>,
     /// What was said last of labels that cannot be used.
     lines: Vec<String>,
+    /// The cold-start budgets of services' classes, in millionths, as they were described last.
+    budgets: BTreeMap<String, u32>,
 }
 
 impl Follower {
@@ -198,10 +207,16 @@ impl Follower {
         let known: BTreeMap<String, Arc<ServiceSpec>> =
             self.describer.found().into_iter().map(|spec| (spec.name.clone(), spec)).collect();
         for service in &found.services {
+            // What the engine knows of a service does not hold its class's budget.
+            let name = &service.spec.name;
+            let budget = service.spec.sla.cold_start_budget_ppm;
             let same = |known: &Arc<ServiceSpec>| {
-                **known == ServiceSpec { id: known.id, ..ServiceSpec::clone(&service.spec) }
+                let sla = SlaClass { cold_start_budget_ppm: 0, ..service.spec.sla.clone() };
+                **known == ServiceSpec { id: known.id, sla, ..ServiceSpec::clone(&service.spec) }
+                    && self.budgets.get(name).copied().unwrap_or_default() == budget
             };
-            if !known.get(&service.spec.name).is_some_and(same) {
+            if !known.get(name).is_some_and(same) {
+                self.budgets.insert(name.clone(), budget);
                 tracing::info!(service = service.spec.name, "described by its container's labels");
                 self.describer.describe(Arc::clone(&service.spec));
             }

@@ -174,6 +174,20 @@ pub(crate) fn at(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
+/// A request of [`A`] was answered that had been held for so long.
+pub(crate) fn finished(instance: InstanceId, held: Span) -> Event {
+    let done = Finished {
+        service: A,
+        action: ActionKey(1),
+        instance,
+        duration: Span::from_millis(50),
+        held,
+        network_bytes: 0,
+        status: 200,
+    };
+    Event::Traffic(Traffic { router: ROUTER, finished: vec![done], ..Traffic::default() })
+}
+
 pub(crate) fn container(id: ServiceId) -> ServiceSpec {
     let own = Container { own: Some(format!("c{}", id.0)), ..Container::default() };
     ServiceSpec {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
     pub trace: Trace,
-    /// By name, as last described: classes, bounds, resources.
+    /// By name, as last described: classes and their budgets, bounds, resources.
     pub services: BTreeMap<String, Arc<ServiceSpec>>,
     /// How long a start took, by service: the median of those in the journal, else what its first core had learned.
     pub starts: BTreeMap<String, Span>,
@@ -70,6 +70,8 @@ struct Gather {
     out: Recording,
     names: BTreeMap<ServiceId, String>,
     sites: BTreeMap<SiteId, SiteSpec>,
+    /// Cold-start budgets by class, as told last: descriptions are written without.
+    budgets: BTreeMap<String, u32>,
     requests: Vec<Arrived>,
     /// Requests without an end, oldest first: positions in `requests`. A router does not say which one has ended, so
     /// of those of one action the oldest has.
@@ -87,6 +89,8 @@ impl Gather {
         let Ok(core) = segment.core() else { return };
         for spec in core.specs() {
             self.describe(spec);
+            let class = &spec.sla.name;
+            self.budgets.insert(class.clone(), core.cold_start_budget(class));
         }
         for site in core.sites() {
             let (id, name) = (site.site, site.name);
@@ -109,6 +113,9 @@ impl Gather {
             Event::Service(spec) => self.describe(&spec),
             Event::Site(site) => {
                 self.sites.insert(site.id, site);
+            }
+            Event::ColdStartBudget { class, ppm } => {
+                self.budgets.insert(class, ppm);
             }
             // What was under way ended with the routers of that life.
             Event::Began => self.open.clear(),
@@ -179,6 +186,11 @@ impl Gather {
         for (name, mut took) in self.took {
             took.sort_unstable();
             self.out.starts.insert(name, took[took.len() / 2]);
+        }
+        for spec in self.out.services.values_mut() {
+            if let Some(&ppm) = self.budgets.get(&spec.sla.name).filter(|ppm| **ppm > 0) {
+                Arc::make_mut(spec).sla.cold_start_budget_ppm = ppm;
+            }
         }
         self.out.sites = self.sites.into_values().collect();
         self.out

@@ -7,7 +7,7 @@ use crate::meter::{Meter, ServiceTotals};
 use crate::ports::{Backends, Clock, Disk, Routers};
 use crate::shell::{JournalState, Shell};
 use arc_swap::ArcSwap;
-use forerun_core::{AnyPolicy, Core, ServiceStatus, SiteStatus};
+use forerun_core::{AnyPolicy, BudgetStatus, Core, ServiceStatus, SiteStatus};
 use forerun_types::{ServiceId, ServiceSpec, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ pub struct View {
     pub specs: Vec<Arc<ServiceSpec>>,
     /// The first one first.
     pub sites: Vec<SiteStatus>,
+    pub budgets: Vec<BudgetStatus>,
     pub totals: BTreeMap<ServiceId, ServiceTotals>,
     pub journal: JournalState,
     /// How often each rule of what always holds was broken.
@@ -211,6 +212,7 @@ impl Gathering {
             keys,
             specs: self.specs,
             sites: shell.core().sites().collect(),
+            budgets: shell.core().budgets().collect(),
             totals: self.totals,
             journal: shell.journal().clone(),
             violations: shell.invariants().counts().clone(),

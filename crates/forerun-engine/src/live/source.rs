@@ -178,6 +178,9 @@ impl ApiSource {
             }
             self.feed_forecast(s, site);
         }
+        for budget in &view.budgets {
+            self.metrics.set_budget_spent(&budget.class, budget.spent_milli as f64 / 1e3);
+        }
         for kind in OverrideKind::ALL {
             let stand = view.services.iter().filter(|s| stands(s, kind)).count();
             self.metrics.set_overrides(kind, stand);
@@ -280,6 +283,7 @@ impl Source for ApiSource {
                 broken: view.journal.broken.clone(),
             },
             sites: view.sites.iter().map(wire::site).collect(),
+            budgets: view.budgets.iter().map(wire::budget).collect(),
         }
     }
 

@@ -3,13 +3,13 @@
 use super::control::{mode_name, mode_word, word};
 use super::publish::View;
 use forerun_api::{
-    ActivityCost, Advice, Demand, Down, Instance, Instances, KeyStatus, Load, LoadForecast, ModelWeight,
-    NextChange, ServiceStatus, SiteStatus, Trust, Waits, Woken,
+    ActivityCost, Advice, BudgetStatus, Demand, Down, Instance, Instances, KeyStatus, Load, LoadForecast,
+    ModelWeight, NextChange, ServiceStatus, SiteStatus, Trust, Waits, Woken,
 };
 use forerun_core::forecast::series::LEVELS;
 use forerun_core::{
-    ActionUsage, InstanceState, LoadForecast as CoreForecast, ServiceStatus as CoreStatus,
-    SiteStatus as CoreSite, WakeBy,
+    ActionUsage, BudgetStatus as CoreBudget, InstanceState, LoadForecast as CoreForecast,
+    ServiceStatus as CoreStatus, SiteStatus as CoreSite, WakeBy,
 };
 use forerun_router::ServiceStats;
 use forerun_types::{ServiceId, ServiceSpec, Span, Time};
@@ -24,6 +24,17 @@ pub(super) fn site(s: &CoreSite) -> SiteStatus {
         memory_reserved_bytes: s.used.memory_bytes,
         instances: s.instances,
         shadow_price: s.shadow_price as f64 / 1e3,
+    }
+}
+
+pub(super) fn budget(b: &CoreBudget) -> BudgetStatus {
+    BudgetStatus {
+        class: b.class.clone(),
+        cold_start_budget: f64::from(b.budget_ppm) / 1e6,
+        requests: b.requests,
+        cold_starts: b.cold_starts,
+        spent: b.spent_milli as f64 / 1e3,
+        dearer: f64::from(b.dearer_milli) / 1e3,
     }
 }
 

@@ -129,6 +129,11 @@ impl Drive<'_> {
         let at = event.service.0 as usize;
         if !std::mem::replace(&mut self.fleet.services[at].known, true) {
             let spec = self.spec(event.service);
+            if spec.sla.cold_start_budget_ppm > 0 {
+                let (class, ppm) = (spec.sla.name.clone(), spec.sla.cold_start_budget_ppm);
+                let budget = Event::ColdStartBudget { class, ppm };
+                self.fleet.tell(budget, Some(self.requests), &mut self.ends);
+            }
             self.fleet.tell(Event::Service(spec), Some(self.requests), &mut self.ends);
         }
         self.traffic.activities.push(Activity {

@@ -4,7 +4,7 @@ use crate::ask::Asked;
 use crate::cli::StatusArgs;
 use crate::failure::Failure;
 use crate::terminal::{self, bytes};
-use forerun_api::{Instances, KeyStatus, ServiceStatus, Status};
+use forerun_api::{BudgetStatus, Instances, KeyStatus, ServiceStatus, Status};
 use std::io::Write;
 
 pub(crate) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -37,6 +37,9 @@ fn table(status: &Status) -> String {
         };
         text +=
             &format!("{}: {} instance{plural}, {reserved}{of} reserved{price}\n", site.name, site.instances);
+    }
+    for budget in &status.budgets {
+        text += &budget_line(budget);
     }
     if let Some(why) = &status.journal.broken {
         let lost = status.journal.steps_lost;
@@ -78,6 +81,19 @@ fn table(status: &Status) -> String {
         text.extend(lines.iter().map(|line| format!("{what}: {line}\n")));
     }
     text
+}
+
+fn budget_line(budget: &BudgetStatus) -> String {
+    let BudgetStatus { class, requests, cold_starts, .. } = budget;
+    let (allowed, spent) = (budget.cold_start_budget * 100.0, (budget.spent * 100.0).round());
+    let dearer = match budget.dearer {
+        times if times > 1.0 => format!("; a cold start counts {times} times its price"),
+        _ => String::new(),
+    };
+    format!(
+        "class {class}: {cold_starts} of {requests} requests of a day were cold starts, {spent}% of what {allowed}% \
+         allows{dearer}\n"
+    )
 }
 
 /// Why it is as it is: what a person said or did stands before what the plan thinks.
@@ -188,6 +204,14 @@ mod tests {
                 instances: 1,
                 shadow_price: 0.0,
             }],
+            budgets: vec![BudgetStatus {
+                class: "gold".to_owned(),
+                cold_start_budget: 0.01,
+                requests: 1_000,
+                cold_starts: 8,
+                spent: 0.8,
+                dearer: 2.75,
+            }],
             problems: vec!["container x: forerun.maxx: unknown key".to_owned()],
             notices: Vec::new(),
             services: vec![
@@ -212,14 +236,19 @@ mod tests {
         let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
         assert_eq!(lines[0].join(" "), "forerun 1.2.3, up for 10m");
         assert_eq!(lines[1].join(" "), "local: 1 instance, 512MB of 8.0GB reserved");
-        assert_eq!(lines[2].join(" "), "the journal cannot be written: no room; 7 steps are not in it");
         assert_eq!(
-            lines[5].join(" "),
+            lines[2].join(" "),
+            "class gold: 8 of 1000 requests of a day were cold starts, 80% of what 1% allows; a cold start counts 2.75 times its \
+             price"
+        );
+        assert_eq!(lines[3].join(" "), "the journal cannot be written: no room; 7 steps are not in it");
+        assert_eq!(
+            lines[6].join(" "),
             "web act 2 1 2 1 0 3 0 40 5 0s 250ms 61MB 1 in 60s 2 needed at the load of now"
         );
-        assert_eq!(lines[6].join(" "), "idle 0 0 0 0 0 0 0 0 0 - - 0B -");
-        assert_eq!(lines[8].join(" "), "left alone: container x: forerun.maxx: unknown key");
-        assert_eq!(lines.len(), 9);
+        assert_eq!(lines[7].join(" "), "idle 0 0 0 0 0 0 0 0 0 - - 0B -");
+        assert_eq!(lines[9].join(" "), "left alone: container x: forerun.maxx: unknown key");
+        assert_eq!(lines.len(), 10);
     }
 
     #[test]

@@ -192,7 +192,17 @@ pub(crate) fn class(reader: &Reader<'_>, name: &str) -> SlaClass {
         latency: reader.duration("latency"),
         cold_start_milli_gbs: (reader.number("cold_start_cost") * 1e3).round() as u64,
         reclaim_max: reader.duration("reclaim_max"),
+        cold_start_budget_ppm: cold_start_budget_ppm(reader),
     }
+}
+
+fn cold_start_budget_ppm(reader: &Reader<'_>) -> u32 {
+    let ppm = reader.share_ppm("cold_start_budget");
+    if ppm == Some(0) {
+        reader
+            .problem("cold_start_budget", "allows none at all; write at least \"0.0001%\", or leave it out");
+    }
+    ppm.unwrap_or_default()
 }
 
 /// The classes of the file, and `default` if it is not among them.

@@ -221,6 +221,12 @@ pub(crate) const SLA: &[Key] = &[
     key("latency", Shape::Duration, "500ms", "The wait that its requests should stay within."),
     key("cold_start_cost", Shape::Number, "80.55", "GB-seconds that avoiding one cold start is worth."),
     key("reclaim_max", Shape::Duration, "10s", "How soon capacity that was lent must come back."),
+    key(
+        "cold_start_budget",
+        Shape::Share,
+        "",
+        "Share of its requests of a day that may be cold starts; the more of it is spent, the dearer they are to the plan.",
+    ),
 ];
 
 pub(crate) const SERVICE: &[Key] = &[

@@ -219,6 +219,10 @@ impl<'a> Reader<'a> {
         self.scalar(name, units::share_milli).unwrap_or_default()
     }
 
+    pub(crate) fn share_ppm(&self, name: &str) -> Option<u32> {
+        self.scalar(name, units::share_ppm)
+    }
+
     pub(crate) fn number(&self, name: &str) -> f64 {
         self.scalar(name, units::number).unwrap_or_default()
     }

@@ -78,6 +78,9 @@ fn values_are_read_in_each_spelling() {
     assert_eq!(with("start_timeout = 1.5").start_timeout, Span::from_millis(1_500));
     assert_eq!(with("resources = { cpu = \"250m\", memory = \"1GiB\" }").resources.cpu_milli, 250);
     assert_eq!(with("sla = { priority = 1 }").sla.priority, 1);
+    assert_eq!(with("sla = { cold_start_budget = \"0.05%\" }").sla.cold_start_budget_ppm, 500);
+    assert_eq!(with("sla = { cold_start_budget = 0.01 }").sla.cold_start_budget_ppm, 10_000);
+    assert_eq!(with("sla = {}").sla.cold_start_budget_ppm, 0);
     let rule = &with("route = [\"a.example/x\", { host = \"b.example\", path = [\"/x\"] }]").route;
     assert_eq!(
         (rule.hosts.join(" "), rule.paths.join(" ")),
@@ -408,6 +411,11 @@ fn wrong_globals_name_line_field_and_mend() {
             "[sla.a]\nguarantee = 0.6\n[sla.b]\nguarantee = 0.6",
             &["forerun.toml:4: sla.b.guarantee: the guarantees"],
         ),
+        (
+            "[sla.a]\ncold_start_budget = 0",
+            &["forerun.toml:2: sla.a.cold_start_budget: allows none at all; write at least"],
+        ),
+        ("[sla.a]\ncold_start_budget = 2", &["sla.a.cold_start_budget: a share is from 0 to 1"]),
         ("[sla.\"a b\"]", &["sla.a b: a name is 1 to 63 letters"]),
         ("[site.a]\n[site.b]", &["site.b.engine: is missing; a site beside the first is a container engine"]),
         (

@@ -162,6 +162,15 @@ pub(crate) fn cores_milli(value: Scalar<'_>) -> Result<u64, String> {
 
 /// A share as thousandths: `0.2` or `20%`.
 pub(crate) fn share_milli(value: Scalar<'_>) -> Result<u32, String> {
+    share(value).map(|share| (share * 1e3).round() as u32)
+}
+
+/// A share as millionths.
+pub(crate) fn share_ppm(value: Scalar<'_>) -> Result<u32, String> {
+    share(value).map(|share| (share * 1e6).round() as u32)
+}
+
+fn share(value: Scalar<'_>) -> Result<f64, String> {
     let mend = "write a share as 0.2 or \"20%\"";
     let share = match value {
         Scalar::Whole(n) => n as f64,
@@ -176,7 +185,7 @@ pub(crate) fn share_milli(value: Scalar<'_>) -> Result<u32, String> {
     if !(0.0..=1.0).contains(&share) {
         return Err(format!("a share is from 0 to 1; {mend}"));
     }
-    Ok((share * 1e3).round() as u32)
+    Ok(share)
 }
 
 /// A number that is not negative.
