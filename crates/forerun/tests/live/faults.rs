@@ -16,7 +16,7 @@ concurrency = 4
 min = 2
 max = 4
 drain_timeout = \"2s\"
-resources = { memory = \"64MB\" }
+resources = { memory = \"400MB\" }
 ";
 
 /// Asks from several clients at a time until `harm` is done and some time after; gives every result.
@@ -150,13 +150,14 @@ fn an_answer_that_breaks_off_is_closed_and_never_short_and_whole() {
     let live = world.up();
     live.ready("web", 2);
     let mut client = crate::http::Client::connect(live.router).unwrap();
-    client.send(b"GET /bytes?n=20000000 HTTP/1.1\r\nHost: web.test\r\n\r\n").unwrap();
+    // More than two sockets on the way hold: some systems let each take 32 MiB that nobody has read.
+    client.send(b"GET /bytes?n=150000000 HTTP/1.1\r\nHost: web.test\r\n\r\n").unwrap();
     // What has not begun is asked of another instance. Nobody reads on, so most is still the instance's when it dies.
     client.begins().unwrap();
     live.until("web", "one in flight", |s| s["in_flight"] == 1);
     std::thread::sleep(Duration::from_millis(300));
     crate::world::processes(&world.tag).into_iter().for_each(|(pid, _)| send("KILL", pid));
-    let error = client.answer().expect_err("a body that was cut");
+    let error = client.answer().map(|answer| answer.body.len()).expect_err("a body that was cut");
     assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{error}");
     live.until("web", "nothing in flight", |s| s["in_flight"] == 0);
     assert_eq!(live.get("web.test", "/").status, 200);
