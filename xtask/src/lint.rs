@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const FETCH_LIMIT: Duration = Duration::from_secs(90);
 /// How much more processor time than the yardstick the demo may take to build from nothing. Six minutes on two cores are
 /// promised; by the clock the same build took from three to seven minutes on like machines, so the clock cannot be asked.
-const BUILD_LIMIT: f64 = 9.0;
+const BUILD_LIMIT: f64 = 10.0;
 /// Large dependencies of the demo that others write: they tell what a build costs here and now.
 const YARDSTICK: &[&str] = &["tokio", "rustls", "clap_builder", "regex-automata"];
 
