@@ -1,16 +1,16 @@
 //! What a person tells a running Forerun: how many instances of a service, and how far to go with it.
 
-use crate::problem::problem;
-use crate::{ModeWord, Source, Word};
+use crate::auth::{Caller, Did};
+use crate::problem::{no_service, problem};
+use crate::server::{Shared, is_seen};
+use crate::{ModeWord, Word};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::Next;
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use forerun_types::{Mode, Span};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// More instances than any service may have.
 const INSTANCES_MAX: u32 = 100_000;
@@ -61,18 +61,38 @@ struct Scale {
 
 /// `POST /v1/services/NAME/VERB`.
 pub(crate) async fn order(
-    State(source): State<Arc<dyn Source>>,
+    State(shared): State<Shared>,
     Path((service, verb)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Response {
     let order = match order_of(&verb, &body) {
         Ok(order) => order,
         Err((status, what)) => return problem(status, &what),
     };
-    match source.control(&service, order) {
-        Ok(told) => Json(told).into_response(),
-        Err(error @ ControlError::NoService { .. }) => problem(StatusCode::NOT_FOUND, &error.to_string()),
-        Err(error @ ControlError::NotNow(_)) => problem(StatusCode::CONFLICT, &error.to_string()),
+    let hidden = caller.tenant.is_some() && !is_seen(&shared, &caller, &service);
+    let mut response = match (!hidden).then(|| shared.source.control(&service, order)) {
+        None => no_service(&service),
+        Some(Ok(told)) => Json(told).into_response(),
+        Some(Err(error @ ControlError::NoService { .. })) => {
+            problem(StatusCode::NOT_FOUND, &error.to_string())
+        }
+        Some(Err(error @ ControlError::NotNow(_))) => problem(StatusCode::CONFLICT, &error.to_string()),
+    };
+    response.extensions_mut().insert(Did(in_words(&service, order)));
+    response
+}
+
+/// For the audit log.
+fn in_words(service: &str, order: Order) -> String {
+    match order {
+        Order::Pause => format!("pause {service}"),
+        Order::Resume => format!("resume {service}"),
+        Order::Scale { instances, hold: Some(hold) } => format!("scale {service} to {instances} for {hold}"),
+        Order::Scale { instances, hold: None } => format!("scale {service} to {instances}"),
+        Order::Mode(Mode::Act) => format!("act {service}"),
+        Order::Mode(Mode::Advise) => format!("advise {service}"),
+        Order::Mode(Mode::Observe) => format!("observe {service}"),
     }
 }
 
@@ -107,19 +127,6 @@ fn scale(body: &[u8]) -> Result<Order, String> {
         Some(seconds) => return Err(format!("for_seconds: {seconds} is no time from now; {mend}")),
     };
     Ok(Order::Scale { instances: scale.instances, hold })
-}
-
-/// A page on the web can make a browser send orders here; a browser then says for which page.
-pub(crate) async fn own_pages_only(request: Request, next: Next) -> Response {
-    let origin = request.headers().get(header::ORIGIN);
-    let own = origin.is_none_or(|origin| {
-        let host = origin.to_str().ok().and_then(|o| o.split_once("://")).map(|(_, host)| host);
-        host.is_some_and(crate::server::is_own)
-    });
-    match own || request.method().is_safe() {
-        true => next.run(request).await,
-        false => problem(StatusCode::FORBIDDEN, "orders are not taken from other sites' pages"),
-    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,25 @@
-//! The HTTP API: health, metrics and status of a running Forerun, and the wire types that it answers with.
+//! The HTTP API: health, metrics and status of a running Forerun, who may ask for what, and the wire types that it answers with.
 //!
 //! Absent on purpose: any decision, and any knowledge of where the figures come from; a [`Source`] gives them.
 
+mod auth;
 mod control;
 mod metrics;
 mod problem;
+mod routes;
+mod scope;
 mod server;
+mod status;
 mod wire;
 
+pub use auth::{AuditEntry, AuditLog, Caller, Guard, Role, TokenError, TokenInfo, TokenStore};
 pub use axum::body::Body;
 pub use axum::http;
 pub use control::{ControlError, Order, Told};
 pub use metrics::{InstanceState, Metrics, Outcome, OverrideKind};
+pub use routes::{RouteInfo, routes};
 pub use server::{Answer, Api, ApiError, Health, Source};
+pub use status::Audit;
 pub use wire::{
     ActivityCost, Advice, BudgetStatus, Demand, Down, Instance, Instances, JournalStatus, KeyStatus, Load,
     LoadForecast, ModeWord, ModelWeight, NextChange, ServiceStatus, SiteStatus, Status, Trust, Waits, Woken,

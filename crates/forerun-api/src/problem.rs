@@ -15,3 +15,12 @@ pub(crate) fn problem(status: StatusCode, detail: &str) -> Response {
     let kind = HeaderValue::from_static("application/problem+json");
     (status, [(header::CONTENT_TYPE, kind)], body.to_string()).into_response()
 }
+
+/// To a caller for whom a service is not there, whether or not another tenant has it.
+pub(crate) fn no_service(name: &str) -> Response {
+    let name: String = name.chars().take(100).collect();
+    problem(
+        StatusCode::NOT_FOUND,
+        &format!("no service is called `{name}`; /v1/status has those that there are"),
+    )
+}

@@ -1,15 +1,16 @@
-//! The server: binds to a loopback address, serves until it is stopped.
+//! The server: binds to its address if that is fit for it, serves until it is stopped.
 
 use crate::Status;
-use crate::control::{self, ControlError, Order, Told};
-use crate::problem::problem;
+use crate::auth::{Caller, Guard, TokenError, admit};
+use crate::control::{ControlError, Order, Told};
+use crate::problem::{no_service, problem};
+use crate::routes::ROUTES;
+use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -49,6 +50,10 @@ pub trait Source: Send + Sync + 'static {
     fn status(&self) -> Status;
     /// OpenMetrics text, as [`crate::Metrics::render`] gives it.
     fn metrics(&self) -> String;
+    /// Whose a service is; `None` where no service has that name.
+    fn tenant_of(&self, service: &str) -> Option<String> {
+        self.status().services.into_iter().find(|s| s.name == service).map(|s| s.tenant)
+    }
     /// Whether the process does its work; a `Bad` one should be restarted.
     fn healthy(&self) -> Health;
     /// Whether requests can be sent to it now.
@@ -72,8 +77,12 @@ pub type Answer = Pin<Box<dyn Future<Output = axum::http::Response<Body>> + Send
 /// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    #[error("api: {0} is not a loopback address, and the api has no authentication yet; listen on 127.0.0.1")]
-    NotLoopback(SocketAddr),
+    #[error(
+        "api.listen: {0} needs a token, and there is none; make one first: forerun token create admin --role admin"
+    )]
+    NoToken(SocketAddr),
+    #[error("api: {0}")]
+    Tokens(#[from] TokenError),
     #[error("api: cannot listen on {address}: {source}; is another forerun running, or change api.listen")]
     Bind { address: SocketAddr, source: std::io::Error },
 }
@@ -90,16 +99,14 @@ impl Api {
     /// Binds and serves in the background. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// An address that is not loopback, or that cannot be bound.
-    pub async fn start(listen: SocketAddr, source: Arc<dyn Source>) -> Result<Api, ApiError> {
-        if !listen.ip().is_loopback() {
-            return Err(ApiError::NotLoopback(listen));
-        }
+    /// An address that needs a token where there is none, or that cannot be bound.
+    pub async fn start(listen: SocketAddr, source: Arc<dyn Source>, guard: Guard) -> Result<Api, ApiError> {
+        guard.fit_for(listen)?;
         let bind = |error| ApiError::Bind { address: listen, source: error };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, routes(source), stopped));
+        let task = tokio::spawn(serve(listener, router(source, guard.at(listen)), stopped));
         Ok(Api { address, stop, task })
     }
 
@@ -163,7 +170,14 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
-struct Peer(IpAddr);
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// What handlers share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) guard: Arc<Guard>,
+}
 
 async fn connection(stream: TcpStream, peer: IpAddr, routes: Router, mut stopped: watch::Receiver<bool>) {
     let routes = TowerToHyperService::new(routes);
@@ -188,27 +202,28 @@ async fn connection(stream: TcpStream, peer: IpAddr, routes: Router, mut stopped
     }
 }
 
-fn routes(source: Arc<dyn Source>) -> Router {
-    Router::new()
-        .route("/healthz", get(health))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/v1/status", get(status))
-        .route("/v1/services/{service}/{verb}", post(control::order).get(beside))
+fn router(source: Arc<dyn Source>, guard: Guard) -> Router {
+    let guard = Arc::new(guard);
+    let mut router = Router::new();
+    for route in ROUTES {
+        if let Some(handler) = route.handler {
+            router = router.route(route.path, handler());
+        }
+    }
+    router
         .fallback(beside)
-        .method_not_allowed_fallback(not_allowed)
-        .layer(from_fn(control::own_pages_only))
-        .layer(from_fn(own_host_only))
+        .method_not_allowed_fallback(async |method: Method| other_method(&method))
+        .layer(from_fn_with_state(Arc::clone(&guard), admit))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(source)
+        .with_state(Shared { source, guard })
 }
 
-async fn health(State(source): State<Arc<dyn Source>>) -> Response {
-    answer(source.healthy())
+pub(crate) async fn health(State(shared): State<Shared>) -> Response {
+    answer(shared.source.healthy())
 }
 
-async fn ready(State(source): State<Arc<dyn Source>>) -> Response {
-    answer(source.ready())
+pub(crate) async fn ready(State(shared): State<Shared>) -> Response {
+    answer(shared.source.ready())
 }
 
 fn answer(health: Health) -> Response {
@@ -218,30 +233,42 @@ fn answer(health: Health) -> Response {
     }
 }
 
-async fn metrics(State(source): State<Arc<dyn Source>>) -> Response {
+pub(crate) async fn metrics(State(shared): State<Shared>) -> Response {
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    ([(header::CONTENT_TYPE, kind)], source.metrics()).into_response()
+    ([(header::CONTENT_TYPE, kind)], shared.source.metrics()).into_response()
 }
 
-async fn status(State(source): State<Arc<dyn Source>>) -> Json<Status> {
-    Json(source.status())
+/// What the router answers itself of one service, in its own words.
+pub(crate) async fn beside_service(
+    State(shared): State<Shared>,
+    Path(service): Path<String>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
+    match caller.tenant.is_none() || is_seen(&shared, &caller, &service) {
+        true => beside(State(shared), request).await,
+        false => no_service(&service),
+    }
+}
+
+/// Whether a service is there for a caller.
+pub(crate) fn is_seen(shared: &Shared, caller: &Caller, service: &str) -> bool {
+    shared.source.tenant_of(service).is_some_and(|tenant| caller.sees(&tenant))
 }
 
 /// What the router answers itself, in its own words.
-async fn beside(State(source): State<Arc<dyn Source>>, request: Request) -> Response {
+async fn beside(State(shared): State<Shared>, request: Request) -> Response {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     let (parts, _) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let asked = axum::http::Request::from_parts(parts, ());
-    match peer.and_then(|peer| source.beside(asked, peer)) {
+    match peer.and_then(|peer| shared.source.beside(asked, peer)) {
         Some(answer) => answer.await,
-        // Orders are there, and are sent.
-        None if path.starts_with("/v1/services/") => not_allowed(Method::GET).await,
-        None => not_found(&path),
+        None => nothing_at(&path),
     }
 }
 
-fn not_found(path: &str) -> Response {
+pub(crate) fn nothing_at(path: &str) -> Response {
     let path: String = path.chars().take(100).collect();
     problem(
         StatusCode::NOT_FOUND,
@@ -249,28 +276,11 @@ fn not_found(path: &str) -> Response {
     )
 }
 
-async fn not_allowed(method: Method) -> Response {
+pub(crate) fn other_method(method: &Method) -> Response {
     problem(
         StatusCode::METHOD_NOT_ALLOWED,
         &format!("{method} is not for this path; use GET, or POST for orders"),
     )
-}
-
-/// A page on the web can make a browser ask a loopback address under a name of its own (DNS rebinding); such a
-/// request names that host, and is refused.
-async fn own_host_only(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    // A proxy may ask with the host of the request that it asks about; what it gets tells no page more than that
-    // request would.
-    let of_a_proxy = request.uri().path() == "/v1/wake" || request.uri().path() == "/v1/page";
-    match host {
-        _ if of_a_proxy => next.run(request).await,
-        Some(host) if !is_own(host) => problem(
-            StatusCode::FORBIDDEN,
-            "this host name is not the api's; ask localhost or a loopback address",
-        ),
-        _ => next.run(request).await,
-    }
 }
 
 pub(crate) fn is_own(host: &str) -> bool {

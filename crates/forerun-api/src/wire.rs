@@ -93,6 +93,9 @@ pub struct BudgetStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
     pub name: String,
+    /// Whose it is.
+    #[serde(default)]
+    pub tenant: String,
     /// `observe`, `advise` or `act`.
     pub mode: String,
     /// Instances that the plan wants, busy ones included.

@@ -3,86 +3,13 @@
 // Helpers of tests are no tests to clippy.
 #![allow(clippy::unwrap_used)]
 
-use forerun_api::{
-    Answer, Api, ApiError, ControlError, Health, Metrics, Order, Outcome, ServiceStatus, Source, Status,
-    Told, Waits, http,
-};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+mod common;
+
+use common::{Fake, ask, start, tell};
+use forerun_api::{Api, ApiError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-
-struct Fake {
-    metrics: Metrics,
-    ready: bool,
-}
-
-impl Source for Fake {
-    fn status(&self) -> Status {
-        Status {
-            version: "1.2.3".to_owned(),
-            services: vec![ServiceStatus {
-                name: "web".to_owned(),
-                wait_seconds: Some(Waits { p50: 0.0, p99: 1.5 }),
-                ..ServiceStatus::default()
-            }],
-            ..Status::default()
-        }
-    }
-
-    fn metrics(&self) -> String {
-        self.metrics.render()
-    }
-
-    fn healthy(&self) -> Health {
-        Health::Good
-    }
-
-    fn control(&self, service: &str, order: Order) -> Result<Told, ControlError> {
-        match (service, order) {
-            ("web", order) => Ok(Told { said: format!("{order:?}"), ..Told::default() }),
-            _ => Err(ControlError::NoService {
-                name: service.to_owned(),
-                hint: "; did you mean `web`?".to_owned(),
-            }),
-        }
-    }
-
-    fn beside(&self, asked: http::Request<()>, client: IpAddr) -> Option<Answer> {
-        let path = asked.uri().path().to_owned();
-        path.starts_with("/v1/wake").then(|| {
-            Box::pin(async move {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                let host = asked.headers()["host"].to_str().unwrap().to_owned();
-                http::Response::builder().status(202).body(format!("{client} {host}").into()).unwrap()
-            }) as Answer
-        })
-    }
-
-    fn ready(&self) -> Health {
-        if self.ready {
-            Health::Good
-        } else {
-            Health::Bad("the first route table is not there yet".to_owned())
-        }
-    }
-}
-
-async fn start(ready: bool) -> Api {
-    let metrics = Metrics::new();
-    metrics.requests("web", "local", "default", Outcome::Answered, 1);
-    Api::start(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(Fake { metrics, ready })).await.unwrap()
-}
-
-/// Sends a request head and reads the answer to its end.
-async fn ask(api: &Api, head: &str) -> String {
-    let mut stream = TcpStream::connect(api.address()).await.unwrap();
-    stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    answer
-}
 
 #[tokio::test]
 async fn every_path_answers() {
@@ -147,12 +74,11 @@ async fn what_is_no_http_is_answered_and_does_not_end_the_api() {
 }
 
 #[tokio::test]
-async fn only_loopback_and_free_ports_are_bound() {
-    let source = || Arc::new(Fake { metrics: Metrics::new(), ready: true });
-    let error = Api::start(SocketAddr::from(([0, 0, 0, 0], 0)), source()).await.unwrap_err();
-    assert!(matches!(error, ApiError::NotLoopback(_)) && error.to_string().contains("no authentication yet"));
+async fn only_free_ports_are_bound() {
     let first = start(true).await;
-    let error = Api::start(first.address(), source()).await.unwrap_err();
+    let folder = common::Folder::new("taken");
+    let error = Api::start(first.address(), Fake::source(true), folder.guard(false)).await.unwrap_err();
+    assert!(matches!(error, ApiError::Bind { .. }));
     assert!(error.to_string().contains("cannot listen on 127.0.0.1:"), "{error}");
 }
 
@@ -168,12 +94,6 @@ async fn stop_ends_in_time_with_a_silent_client() {
     drop((silent, half));
 }
 
-/// Sends an order with a body and more of a head.
-async fn tell(api: &Api, path: &str, more: &str, body: &str) -> String {
-    let length = body.len();
-    ask(api, &format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")).await
-}
-
 #[tokio::test]
 async fn orders_are_taken_from_people_and_not_from_pages() {
     let api = start(true).await;
@@ -184,6 +104,21 @@ async fn orders_are_taken_from_people_and_not_from_pages() {
         ("/v1/services/wbe/act", "", "", "404 Not Found", "no service is called `wbe`; did you mean `web`?"),
         ("/v1/services/web/kill", "", "", "404 Not Found", "nothing is called kill here"),
         ("/v1/services/web/pause", "Origin: http://localhost:7070\r\n", "", "200 OK", "Pause"),
+        ("/v1/services/web/pause", "Sec-Fetch-Site: same-origin\r\n", "", "200 OK", "Pause"),
+        (
+            "/v1/services/web/pause",
+            "Sec-Fetch-Site: cross-site\r\n",
+            "",
+            "403 Forbidden",
+            "other sites' pages",
+        ),
+        (
+            "/v1/services/web/scale",
+            "Content-Type: text/plain\r\n",
+            "{\"instances\":2}",
+            "415 Unsupported Media Type",
+            "send Content-Type: application/json",
+        ),
         (
             "/v1/services/web/pause",
             "Origin: https://evil.example\r\n",
@@ -206,7 +141,10 @@ async fn what_the_router_answers_is_passed_on() {
     let api = start(true).await;
     // A proxy that asks first may say whose request it asks about.
     let answer = ask(&api, "GET /v1/wake HTTP/1.1\r\nHost: shop.example").await;
-    assert!(answer.starts_with("HTTP/1.1 202 ") && answer.ends_with("127.0.0.1 shop.example"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 202 ") && answer.ends_with("/v1/wake 127.0.0.1 shop.example None"),
+        "{answer}"
+    );
     let answer = ask(&api, "GET /v1/wakeful HTTP/1.1\r\nHost: shop.example").await;
     assert!(answer.starts_with("HTTP/1.1 403 "), "no other path may: {answer}");
     let answer = ask(&api, "GET /v1/other HTTP/1.1\r\nHost: localhost").await;

@@ -4,7 +4,7 @@ use crate::cli::ApiAddress;
 use crate::config::{Config, FILE, lower_first};
 use crate::failure::Failure;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,9 +14,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// A running Forerun, by its API's address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct Asked {
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
+    /// What opens it; never shown.
+    token: Option<String>,
 }
 
 /// Why a question has no answer.
@@ -42,22 +44,37 @@ impl Asked {
     /// # Errors
     /// The configuration is wrong.
     pub(crate) fn of(args: &ApiAddress) -> Result<Self, Failure> {
+        let token = args.token()?;
         if let Some(address) = args.api {
-            return Ok(Self { address });
+            return Ok(Self { token, ..Self::at(address) });
         }
         let path = match &args.file.config {
             Some(path) => path,
             None if Path::new(FILE).is_file() => Path::new(FILE),
-            None => return Ok(Self { address: SocketAddr::from(([127, 0, 0, 1], 7070)) }),
+            None => return Ok(Self { token, ..Self::at(SocketAddr::from(([127, 0, 0, 1], 7070))) }),
         };
-        Ok(Self { address: Config::load(path)?.api.listen })
+        Ok(Self { token, ..Self::at(Config::load(path)?.api.listen) })
+    }
+
+    /// Without a token. Whoever listens on all addresses is asked on this machine's own.
+    pub(crate) fn at(mut address: SocketAddr) -> Self {
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        Self { address, token: None }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The body of a successful answer.
     ///
     /// # Errors
     /// Nobody answers, or not with success.
-    pub(crate) fn get(self, path: &str) -> Result<Vec<u8>, NoAnswer> {
+    pub(crate) fn get(&self, path: &str) -> Result<Vec<u8>, NoAnswer> {
         self.send("GET", path, "", TIMEOUT)
     }
 
@@ -65,11 +82,11 @@ impl Asked {
     ///
     /// # Errors
     /// As [`Asked::get`].
-    pub(crate) fn post(self, path: &str, body: &str) -> Result<Vec<u8>, NoAnswer> {
+    pub(crate) fn post(&self, path: &str, body: &str) -> Result<Vec<u8>, NoAnswer> {
         self.send("POST", path, body, TIMEOUT)
     }
 
-    fn send(self, method: &str, path: &str, sent: &str, timeout: Duration) -> Result<Vec<u8>, NoAnswer> {
+    fn send(&self, method: &str, path: &str, sent: &str, timeout: Duration) -> Result<Vec<u8>, NoAnswer> {
         let address = self.address;
         let failed = |error: std::io::Error| {
             NoAnswer::Failed(Failure::Running(match error.kind() {
@@ -90,8 +107,12 @@ impl Asked {
             0 if method == "GET" => String::new(),
             length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
         };
+        let token = match &self.token {
+            Some(token) => format!("Authorization: Bearer {token}\r\n"),
+            None => String::new(),
+        };
         let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n{length}\r\n{sent}"
+            "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n{token}{length}\r\n{sent}"
         );
         stream.write_all(head.as_bytes()).map_err(failed)?;
         let mut answer = Vec::new();

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::replay::ReplayArgs;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use forerun_api::Role;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -55,6 +56,9 @@ pub(crate) enum Command {
     Why(WhyArgs),
     /// What the traffic so far costs, and what others would have made of it, from the journal
     Savings(SavingsArgs),
+    /// Make, list, rotate or revoke what opens the API where it needs a token
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Write, check or describe a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -140,8 +144,31 @@ pub(crate) struct ApiAddress {
     /// Address of the API [default: api.listen of the configuration, or 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) api: Option<SocketAddr>,
+    /// What opens the API where it needs a token [default: the environment's FORERUN_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
+}
+
+impl ApiAddress {
+    /// The token that was said, or the environment's.
+    ///
+    /// # Errors
+    /// It cannot be a token: it would end the line of a header.
+    pub(crate) fn token(&self) -> Result<Option<String>, Failure> {
+        let (from, token) = match &self.token {
+            Some(token) => ("--token", Some(token.clone())),
+            None => ("FORERUN_TOKEN", std::env::var("FORERUN_TOKEN").ok()),
+        };
+        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        match token {
+            Some(token) if !token.bytes().all(|b| b.is_ascii_graphic()) => Err(Failure::Arguments(format!(
+                "{from}: is no token; one is `forerun_` and 64 digits, as forerun token create prints it"
+            ))),
+            token => Ok(token),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -265,6 +292,59 @@ pub(crate) struct SavingsArgs {
     /// Write a page with the table, a chart, and what was saved, in money where the configuration has prices
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Tokens are kept in the state folder of the configuration; a running Forerun heeds what is changed at once.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make one and print it, this once
+    Create {
+        /// By this name it is listed, rotated, revoked and logged
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// viewer reads, operator tells services what to do, admin reads the audit log too
+        #[arg(long, value_name = "ROLE", default_value = "viewer")]
+        role: Role,
+        /// Only for this tenant's services [default: all]
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+        /// Lets nobody in after that time, as `90d` [default: never ends]
+        #[arg(long = "for", value_name = "TIME")]
+        expires: Option<String>,
+        #[command(flatten)]
+        more: TokenArgs,
+    },
+    /// Replace one by a new one of the same name, role and tenant, and print it, this once
+    Rotate {
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// How long the old one counts beside it, as `1h` [default: not at all]
+        #[arg(long, value_name = "TIME")]
+        overlap: Option<String>,
+        #[command(flatten)]
+        more: TokenArgs,
+    },
+    /// Take one away
+    Revoke {
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        more: TokenArgs,
+    },
+    /// What tokens there are; never the tokens themselves
+    List {
+        #[command(flatten)]
+        more: TokenArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

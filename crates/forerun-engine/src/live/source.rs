@@ -287,6 +287,14 @@ impl Source for ApiSource {
         }
     }
 
+    fn tenant_of(&self, service: &str) -> Option<String> {
+        let found = |view: &View| {
+            let mut both = view.services.iter().zip(&view.specs);
+            both.find(|(s, _)| s.name == service).map(|(_, spec)| spec.tenant.clone())
+        };
+        self.published.with(|view| view.and_then(found))
+    }
+
     fn control(&self, service: &str, order: Order) -> Result<Told, ControlError> {
         let (event, told) = self.published.with(|view| control::event(view, service, order))?;
         self.up.control(event);

@@ -48,6 +48,7 @@ pub(super) fn service(
         s.next_stop.map(|at| NextChange { at: at.as_secs_f64(), wanted: s.wanted.saturating_sub(1) });
     ServiceStatus {
         name: s.name.clone(),
+        tenant: spec.tenant.clone(),
         mode: mode_name(s.mode).to_owned(),
         wanted: s.wanted,
         instances: instances(s),

@@ -4,6 +4,7 @@ use crate::cli::DoctorArgs;
 use crate::config::{Config, FILE};
 use crate::failure::Failure;
 use crate::{open_files, terminal};
+use forerun_api::Guard;
 use forerun_backends::process::cgroup_report;
 use forerun_types::Span;
 use serde::Serialize;
@@ -98,10 +99,11 @@ fn look(file: Option<&Path>) -> Vec<Finding> {
             return findings;
         }
     };
-    let running = crate::ask::Asked { address: config.api.listen }.get("/healthz").is_ok();
+    let running = crate::ask::Asked::at(config.api.listen).get("/healthz").is_ok();
     findings.push(address("api port", "api.listen", config.api.listen, running));
     findings.push(address("router port", "router.listen", config.router.listen, running));
     findings.push(state_folder(&config.store.folder));
+    findings.push(tokens(&config));
     findings.push(files(config.router.limits.connections_max));
     findings.extend(control_groups());
     findings.push(clock(&config.store.folder, SystemTime::now()));
@@ -111,6 +113,19 @@ fn look(file: Option<&Path>) -> Vec<Finding> {
     #[cfg(not(feature = "docker"))]
     findings.push(Finding::ok("engine", "this forerun was built without docker"));
     findings
+}
+
+/// Whether who should get in by a token can, and nobody else does.
+fn tokens(config: &Config) -> Finding {
+    let api = &config.api;
+    let (guard, needed) = (Guard::new(&config.store.folder, api.require_token), api.listen.ip());
+    match guard.fit_for(api.listen) {
+        Err(error) => Finding::fail("api tokens", error.to_string()),
+        Ok(()) if needed.is_loopback() && !api.require_token => {
+            Finding::ok("api tokens", "none is needed on a loopback address")
+        }
+        Ok(()) => Finding::ok("api tokens", "one is needed, and there is one"),
+    }
 }
 
 fn configuration(file: Option<&Path>, config: &Config) -> Finding {

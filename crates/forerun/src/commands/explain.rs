@@ -32,8 +32,9 @@ struct Visitor {
 /// Nobody answers, or neither a service nor an instance has that name.
 pub(crate) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let asked = Asked::of(&args.api)?;
-    let odd =
-        |e: serde_json::Error| Failure::Running(format!("the api at {} gives no status: {e}", asked.address));
+    let odd = |e: serde_json::Error| {
+        Failure::Running(format!("the api at {} gives no status: {e}", asked.address()))
+    };
     let status: Status = serde_json::from_slice(&asked.get("/v1/status")?).map_err(odd)?;
     let (service, instance) = find(&status, &args.name)?;
     let wakes = match asked.get(&format!("/v1/services/{}/wakes", percent(&service.name))) {

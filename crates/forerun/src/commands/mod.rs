@@ -17,6 +17,7 @@ mod route;
 mod sablier;
 mod savings;
 mod status;
+mod token;
 mod up;
 mod why;
 
@@ -60,6 +61,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         Command::Adopt(_) => Err(Failure::Running("this forerun was built without docker".to_owned())),
         Command::Why(args) => why::run(&args, out),
         Command::Savings(args) => savings::run(&args, out),
+        Command::Token(command) => token::run(&command, out),
         Command::Config(command) => config::run(&command, out),
     }
 }

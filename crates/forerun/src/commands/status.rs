@@ -9,7 +9,7 @@ use std::io::Write;
 
 pub(crate) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let asked = Asked::of(&args.api)?;
-    let address = asked.address;
+    let address = asked.address();
     let body = asked.get("/v1/status")?;
     let odd = |what: String| {
         Failure::Running(format!("the api at {address} {what}; is it this version of forerun?"))

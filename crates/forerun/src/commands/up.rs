@@ -7,7 +7,7 @@ use crate::engines::Engines;
 use crate::failure::Failure;
 use crate::open_files;
 use crate::zones::Zones;
-use forerun_api::Api;
+use forerun_api::{Api, Guard};
 use forerun_engine::live::{Engine, Settings};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -58,6 +58,12 @@ async fn serve(
     came_up: &mut bool,
 ) -> Result<(), Failure> {
     let api_listen = config.api.listen;
+    let guard = Guard::new(&config.store.folder, config.api.require_token);
+    // Before anything is started; the api looks again itself.
+    guard.fit_for(api_listen).map_err(|e| Failure::Arguments(e.to_string()))?;
+    if !api_listen.ip().is_loopback() {
+        tracing::warn!(address = %api_listen, "the api has no tls: tokens cross the network in the clear; put a proxy with tls before it");
+    }
     let zones = Zones::default();
     zones.add(&config.services);
     let (engines, labels) = Engines::find(&config, zones.clone());
@@ -66,7 +72,7 @@ async fn serve(
     let engine = Engine::start(settings).await.map_err(|e| Failure::Running(e.to_string()))?;
     let followed = labels.follow(engine.describer());
     followed.map_err(|e| Failure::Running(format!("cannot follow the labels of containers: {e}")))?;
-    let api = match Api::start(api_listen, Arc::new(engine.api_source())).await {
+    let api = match Api::start(api_listen, Arc::new(engine.api_source()), guard).await {
         Ok(api) => api,
         Err(error) => {
             engine.shutdown().await;

@@ -66,19 +66,13 @@ fn address(reader: &Reader<'_>) -> SocketAddr {
 pub(crate) fn api(root: &Reader<'_>, router: &RouterConfig) -> ApiConfig {
     let reader = root.table("api", API);
     let listen = address(&reader);
-    if !listen.ip().is_loopback() {
-        reader.problem(
-            "listen",
-            "the api has no authentication yet; use a loopback address, as \"127.0.0.1:7070\"",
-        );
-    }
     if listen.port() != 0 && listen == router.listen {
         reader.problem("listen", "is router.listen too; give the api another port");
     }
     if listen.port() != 0 && Some(listen) == router.wake_listen {
         reader.problem("listen", "is router.wake_listen too; give the api another port");
     }
-    ApiConfig { listen }
+    ApiConfig { listen, require_token: reader.flag("require_token") }
 }
 
 pub(crate) fn store(root: &Reader<'_>, base: &Path) -> StoreConfig {

@@ -155,12 +155,20 @@ pub(crate) const ROUTER: &[Key] = &[
     ),
 ];
 
-pub(crate) const API: &[Key] = &[key(
-    "listen",
-    Shape::Address,
-    "127.0.0.1:7070",
-    "Address and port of the API; loopback only, for it has no authentication yet.",
-)];
+pub(crate) const API: &[Key] = &[
+    key(
+        "listen",
+        Shape::Address,
+        "127.0.0.1:7070",
+        "Address and port of the API. On any but a loopback address every request needs a token (`forerun token create`).",
+    ),
+    key(
+        "require_token",
+        Shape::Flag,
+        "false",
+        "On a loopback address too: set it where a proxy on this machine lets others in.",
+    ),
+];
 
 pub(crate) const STORE: &[Key] = &[
     key(

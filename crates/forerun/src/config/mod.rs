@@ -106,8 +106,10 @@ pub(crate) struct RouterConfig {
 
 #[derive(Clone, Debug)]
 pub(crate) struct ApiConfig {
-    /// Always a loopback address.
+    /// Where it is no loopback address, a token is needed.
     pub(crate) listen: SocketAddr,
+    /// On a loopback address too.
+    pub(crate) require_token: bool,
 }
 
 #[derive(Clone, Debug)]

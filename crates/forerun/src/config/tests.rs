@@ -403,7 +403,7 @@ fn wrong_globals_name_line_field_and_mend() {
             &["forerun.toml:3: router.held_max: is more than router.connections_max, 10"],
         ),
         ("[router]\nheld_max = -1", &["held_max: -1 is out of range; it takes 0 to 1000000"]),
-        ("[api]\nlisten = \"0.0.0.0:7070\"", &["api.listen: the api has no authentication yet"]),
+        ("[api]\nrequire_token = \"yes\"", &["api.require_token: expected true or false"]),
         ("[api]\nlisten = \"127.0.0.1:8080\"", &["api.listen: is router.listen too"]),
         ("[store]\njournal_bytes_max = 5", &["store.journal_bytes_max: must be at least 16MiB"]),
         ("[prices]\ncpu_hour = -1", &["prices.cpu_hour: expected a number from 0"]),

@@ -19,6 +19,7 @@ mod keys;
 mod kill;
 mod spare;
 mod starts;
+mod tokens;
 mod websocket;
 mod wedged;
 mod why;
