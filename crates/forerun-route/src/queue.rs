@@ -337,8 +337,9 @@ impl<W, L> Queue<W, L> {
         self.touch(instance, told);
         let link = self.slots.enter(instance, turn.counts, now)?;
         if turn.counts {
+            // How many there are at a time is noted by the caller: one that was held is in line until it is taken out.
             self.in_flight += 1;
-            self.moved();
+            self.changed = true;
         }
         Some(Seat { instance, link, turn })
     }
@@ -393,7 +394,10 @@ impl<W, L> Queue<W, L> {
         let turn = self.next_turn(true);
         if self.waiters.is_empty() {
             match self.try_place(turn, asking.key, now, draw, &mut effects.told) {
-                Ok(Some(seat)) => return Admission::Go(seat),
+                Ok(Some(seat)) => {
+                    self.moved();
+                    return Admission::Go(seat);
+                }
                 Ok(None) => {}
                 Err(refusal) => return Admission::Refused(refusal),
             }
@@ -423,7 +427,10 @@ impl<W, L> Queue<W, L> {
         self.unanswered(seat.instance, now, false, now, &mut effects.told);
         self.exit(seat.instance, seat.turn.counts, now, &mut effects.told);
         let admission = match self.try_place(seat.turn, asking.key, now, draw, &mut effects.told) {
-            Ok(Some(seat)) => Some(Admission::Go(seat)),
+            Ok(Some(seat)) => {
+                self.moved();
+                Some(Admission::Go(seat))
+            }
             Err(refusal) => Some(Admission::Refused(refusal)),
             Ok(None) => self.hold_again(asking, seat.turn, now, payload, effects).map(Admission::Held),
         };

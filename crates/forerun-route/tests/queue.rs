@@ -271,6 +271,7 @@ proptest! {
     ) {
         let mut world = World::new(concurrency);
         for step in steps {
+            let before = world.visits.len() as u32;
             match step {
                 Step::Request => drop(world.request()),
                 Step::Finish(n) => world.finish(n),
@@ -282,6 +283,9 @@ proptest! {
                 Step::Wait(span) => world.now += Span(span),
             }
             world.check();
+            // One that goes from the line to an instance is never in both places at once.
+            let load = world.queue.tell(&mut Vec::new());
+            prop_assert_eq!(load.peak, before.max(world.visits.len() as u32));
         }
     }
 }
