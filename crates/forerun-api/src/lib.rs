@@ -3,6 +3,7 @@
 //! Absent on purpose: any decision, and any knowledge of where the figures come from; a [`Source`] gives them.
 
 mod auth;
+mod cache;
 mod control;
 mod metrics;
 mod problem;
@@ -15,6 +16,7 @@ mod wire;
 pub use auth::{AuditEntry, AuditLog, Caller, Guard, Role, TokenError, TokenInfo, TokenStore};
 pub use axum::body::Body;
 pub use axum::http;
+pub use cache::{PurgeOrder, Purged};
 pub use control::{ControlError, Order, Told};
 pub use metrics::{InstanceState, Metrics, Outcome, OverrideKind};
 pub use routes::{RouteInfo, routes};

@@ -120,6 +120,8 @@ labels! {
     DecisionLabels { action, reason }
     InvariantLabels { invariant }
     ClassLabels { sla }
+    CacheLabels { site, result }
+    PlaceLabels { site }
     OverrideLabels { kind }
 }
 
@@ -161,6 +163,10 @@ pub struct Metrics {
     held_requests: Bounded<ClassLabels, Gauge>,
     held_bytes: Bounded<ClassLabels, Gauge>,
     budget_spent: Bounded<ClassLabels, FloatGauge>,
+    cache_requests: Bounded<CacheLabels, Counter>,
+    cache_answered: Bounded<PlaceLabels, Counter>,
+    cache_entries: Bounded<PlaceLabels, Gauge>,
+    cache_bytes: Bounded<PlaceLabels, Gauge>,
     cold_starts: Bounded<SiteLabels, Counter>,
     instances: Bounded<StateLabels, Gauge>,
     instance_start: Timed<StartLabels>,
@@ -217,6 +223,20 @@ impl Metrics {
             family(r, "held_requests", "Requests that are held at the router, by class", Family::default());
         let held_bytes =
             family(r, "held_bytes", "Bytes of requests that are held at the router", Family::default());
+        let cache_requests = family(
+            r,
+            "cache_requests",
+            "Requests to services with a cache, by how they were answered",
+            Family::default(),
+        );
+        let cache_answered = family(
+            r,
+            "cache_answered_bytes",
+            "Bytes of bodies that were answered from the cache",
+            Family::default(),
+        );
+        let cache_entries = family(r, "cache_entries", "URLs that the cache keeps", Family::default());
+        let cache_bytes = family(r, "cache_bytes", "Bytes that the cache keeps", Family::default());
         let budget_spent = family(
             r,
             "cold_start_budget_spent_ratio",
@@ -264,6 +284,10 @@ impl Metrics {
             held_requests,
             held_bytes,
             budget_spent,
+            cache_requests,
+            cache_answered,
+            cache_entries,
+            cache_bytes,
             cold_starts,
             instances,
             instance_start,
@@ -307,6 +331,24 @@ impl Metrics {
         let labels = ClassLabels { sla: sla.to_owned() };
         self.held_requests.at(&labels).set(i64::from(requests));
         self.held_bytes.at(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// So many requests to services with a cache were answered so: `hit`, `stale`, `revalidated`, `miss`, `bypass`.
+    pub fn cache_requests(&self, site: &str, result: &str, count: u64) {
+        let labels = CacheLabels { site: site.to_owned(), result: result.to_owned() };
+        self.cache_requests.at(&labels).inc_by(count);
+    }
+
+    /// So many bytes of bodies more were answered from the cache.
+    pub fn cache_answered(&self, site: &str, bytes: u64) {
+        self.cache_answered.at(&PlaceLabels { site: site.to_owned() }).inc_by(bytes);
+    }
+
+    /// The cache keeps so many URLs now, of so many bytes.
+    pub fn set_cache(&self, site: &str, entries: usize, bytes: u64) {
+        let labels = PlaceLabels { site: site.to_owned() };
+        self.cache_entries.at(&labels).set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.cache_bytes.at(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// What of its cold-start budget an SLA class has spent in the last day; above 1 where it is overspent.

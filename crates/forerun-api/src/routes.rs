@@ -2,7 +2,7 @@
 
 use crate::auth::{Access, Reach, Role};
 use crate::server::{self, Shared};
-use crate::{control, status};
+use crate::{cache, control, status};
 use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
 
@@ -38,6 +38,7 @@ pub(crate) const ROUTES: &[Route] = &[
     own(Method::GET, "/metrics", VIEW_ALL, || get(server::metrics)),
     own(Method::GET, "/v1/status", VIEW, || get(status::status)),
     own(Method::GET, "/v1/audit", ADMIN_ALL, || get(status::audit)),
+    own(Method::POST, "/v1/cache/purge", OPERATE, || post(cache::purge)),
     own(Method::POST, "/v1/services/{service}/{verb}", OPERATE, || post(control::order)),
     own(Method::GET, "/v1/services/{service}/health", VIEW, || get(server::beside_service)),
     own(Method::GET, "/v1/services/{service}/badge.svg", VIEW, || get(server::beside_service)),

@@ -2,6 +2,7 @@
 
 use crate::Status;
 use crate::auth::{Caller, Guard, TokenError, admit};
+use crate::cache::{PurgeOrder, Purged};
 use crate::control::{ControlError, Order, Told};
 use crate::problem::{no_service, problem};
 use crate::routes::ROUTES;
@@ -63,6 +64,14 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// No service has that name, or it cannot be told now.
     fn control(&self, service: &str, order: Order) -> Result<Told, ControlError>;
+    /// Purges what the router's cache keeps.
+    ///
+    /// # Errors
+    /// What is to be purged is no URL, tag or tenant, in one sentence.
+    fn purge(&self, order: &PurgeOrder) -> Result<Purged, String> {
+        let _ = order;
+        Err("there is no cache here".to_owned())
+    }
     /// The answer to what the router itself answers (`/v1/wake` and the like), which may take as long as a held
     /// request; `None` where there is no such path.
     fn beside(&self, asked: axum::http::Request<()>, client: IpAddr) -> Option<Answer> {

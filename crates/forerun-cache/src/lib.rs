@@ -3,10 +3,13 @@
 //! [`Store`] is a tier, which may be wrong about what is current; [`Cache`] stands before it and is not: it gives every fetch a
 //! [`Stamp`] and checks that of whatever a tier hands out. [`Memory`] is the tier in this process's memory.
 //!
-//! Absent on purpose: HTTP and its freshness, instances, clocks, locks and IO.
+//! [`http`] says what of HTTP may be kept and served, and keeps it in such a store.
+//!
+//! Absent on purpose: instances, clocks, locks and IO.
 
 mod cache;
 mod floors;
+pub mod http;
 mod key;
 mod memory;
 mod policy;

@@ -1,5 +1,6 @@
 //! The bodies that pass through: counted, bounded in how long they stall, never buffered.
 
+use crate::cached::Fill;
 use crate::events::BesideBody;
 use crate::io::Client;
 use crate::stats::Outcome;
@@ -151,6 +152,13 @@ impl ReplyBody {
     pub(crate) fn own(text: Bytes) -> Self {
         Self::Own(Some(text).filter(|text| !text.is_empty()))
     }
+
+    /// From now on it is kept as it goes by.
+    pub(crate) fn keep(&mut self, fill: Fill) {
+        if let Self::Forwarded(body) = self {
+            body.fill = Some(Box::new(fill));
+        }
+    }
 }
 
 /// An instance's body on its way to the client. While it lives, its request is in flight.
@@ -162,15 +170,20 @@ pub(crate) struct Forwarded {
     /// Its client knows the end of the body only by the end of the connection: a body cut short must not end like
     /// that.
     reset: Option<Client>,
+    /// Keeps it as it goes by.
+    fill: Option<Box<Fill>>,
 }
 
 impl Forwarded {
     pub(crate) fn new(inner: Incoming, visit: Visit, lease: Lease, reset: Option<Client>) -> Self {
-        Self { inner, progress: Arc::clone(&visit.progress), open: Some((visit, lease)), reset }
+        Self { inner, progress: Arc::clone(&visit.progress), open: Some((visit, lease)), reset, fill: None }
     }
 
     /// All of it has come.
     fn finish(&mut self) {
+        if let Some(fill) = self.fill.take() {
+            fill.finish();
+        }
         if let Some((mut visit, lease)) = self.open.take() {
             lease.give_back();
             visit.settle(Outcome::Answered, None);
@@ -178,6 +191,7 @@ impl Forwarded {
     }
 
     fn fail(&mut self) {
+        self.fill = None;
         if let Some((mut visit, _)) = self.open.take() {
             visit.cut_short();
         }
@@ -216,6 +230,9 @@ impl Body for ReplyBody {
         match Pin::new(&mut body.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 body.progress.add(&frame);
+                if body.fill.as_mut().is_some_and(|fill| !fill.add(&frame)) {
+                    body.fill = None;
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

@@ -1,6 +1,7 @@
 //! What all parts of one router share.
 
 use crate::batch::Batch;
+use crate::cached::HttpCache;
 use crate::keys::Keys;
 use crate::settings::{Clock, RouterLimits};
 use crate::stats::Totals;
@@ -10,7 +11,7 @@ use crate::waiting::Lobby;
 use arc_swap::ArcSwap;
 use forerun_types::{RouterId, SiteId, Time};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::{Notify, Semaphore};
 
 pub(crate) struct Core {
@@ -32,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) draws: AtomicU64,
     /// One for each client that follows events.
     pub(crate) streams: Arc<Semaphore>,
+    /// Made when a service first asks for it.
+    pub(crate) cache: OnceLock<Arc<HttpCache>>,
 }
 
 impl Core {

@@ -2,6 +2,7 @@
 
 use crate::auth::{Knock, Told, Verdict};
 use crate::body::ReplyBody;
+use crate::cached::{self, Comer};
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::headers;
@@ -170,6 +171,20 @@ async fn enter(
         let variant = key.and_then(|key| keys::variant(&core, &entry, &key));
         return Ok(state(&core, variant.as_ref().unwrap_or(&entry), now).map(ReplyBody::own));
     }
+    let visitor = Comer { core, entry, client, phase, host, address, now };
+    if visitor.entry.spec.cache.is_some() {
+        return Box::pin(cached::serve(visitor, told, request)).await;
+    }
+    forward(visitor, told, request).await
+}
+
+/// Lets a request in, and sends it to an instance.
+pub(crate) async fn forward(
+    visitor: Comer,
+    told: Told,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Fault> {
+    let Comer { core, entry, client, phase, host, address, now } = visitor;
     let head =
         Head { method: request.method(), path: request.uri().path(), headers: request.headers(), address };
     if entry.wake.nobody(&head.caller()).is_some() {
@@ -283,6 +298,24 @@ pub(crate) fn welcome(
         core.batch.activity(is_new.is_ok().then_some(activity), action, name);
     }
     is_new.map(|is_new| Someone { user, action, again: !is_new, key, variant })
+}
+
+/// Notes who did what, where no instance is needed for it: that wakes nothing.
+pub(crate) fn teach(core: &Arc<Core>, entry: &Arc<Entry>, head: &Head<'_>, now: Time) {
+    let user = user_key(&core.secret, &entry.spec, head.headers, head.address);
+    let (action, name) = entry.service.name_action(action_template(head.method.as_str(), head.path));
+    let key = keys::key_of(entry, user, head.path, head.headers);
+    let variant = key.as_deref().and_then(|key| keys::variant(core, entry, key));
+    let activity = Activity {
+        at: now,
+        tenant: entry.tenant,
+        user,
+        group: entry.group,
+        site: core.site,
+        service: variant.as_ref().unwrap_or(entry).id(),
+        action,
+    };
+    core.batch.activity(Some(activity), action, name);
 }
 
 /// A request that is nobody's: to an instance that has a place for it, or answered here.

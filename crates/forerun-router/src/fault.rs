@@ -1,7 +1,7 @@
 //! An answer that is Forerun's own: whose fault it was, why, and when to ask again.
 //!
 //! `forerun-source` and `forerun-reason` of an answer:
-//! - `client`: `no-service` (404), `bad-request` (400, 405, 501), `client-body` (400), `client-stalled` (408),
+//! - `client`: `no-service` (404), `only-if-cached` (504), `bad-request` (400, 405, 501), `client-body` (400), `client-stalled` (408),
 //!   `wake-rate` (429, with `retry-after`);
 //! - `upstream`: `upstream-connect`, `upstream-closed`, `upstream-protocol` (502), `upstream-connect-timeout`,
 //!   `upstream-timeout` (504), `auth-server` (502, 504);
@@ -67,6 +67,11 @@ impl Fault {
     pub(crate) const SERVICE_GONE: &str = "no-service";
     /// An instance's answer that is none in HTTP/1.
     pub(crate) const NONSENSE: &str = "upstream-protocol";
+
+    /// Whether the instance or Forerun is at fault.
+    pub(crate) fn is_not_the_clients(&self) -> bool {
+        self.source != Source::Client && self.reason != Self::CLIENT_GONE
+    }
 
     pub(crate) fn client(status: StatusCode, reason: &'static str, sentence: impl Into<String>) -> Self {
         Self {

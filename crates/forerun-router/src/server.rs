@@ -3,6 +3,7 @@
 use crate::batch::Batch;
 use crate::beside::{self, Scope};
 use crate::body::ReplyBody;
+use crate::cached::{self, Purge, PurgeError};
 use crate::core::Core;
 use crate::door;
 use crate::events::{BesideBody, STREAMS_MAX};
@@ -23,7 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -76,6 +77,7 @@ impl Router {
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             totals: Totals::default(),
             draws: AtomicU64::new(seed),
+            cache: OnceLock::new(),
         });
         let phase = watch::Sender::new(Phase::Serving);
         let permits = Arc::new(Semaphore::new(connections_max as usize));
@@ -183,6 +185,7 @@ impl RouterHandle {
             lost: totals.lost.load(Ordering::Relaxed),
             held: self.core.lobby.by_class(),
             services: table::stats(&self.core),
+            cache: self.core.cache.get().map(|cache| cache.stats()),
         }
     }
 
@@ -190,6 +193,15 @@ impl RouterHandle {
     #[must_use]
     pub fn wakes(&self, service: &str) -> Option<Wakes> {
         self.core.table.load().named(service).map(|entry| entry.service.wakes())
+    }
+
+    /// Purges what the cache keeps, of one tenant or of all: it is not served again, and what is being fetched is not
+    /// kept.
+    ///
+    /// # Errors
+    /// What is to be purged is no URL or tag, or no service is of that tenant.
+    pub fn purge(&self, purge: &Purge, tenant: Option<&str>) -> Result<(), PurgeError> {
+        cached::purge(&self.core, purge, tenant)
     }
 
     /// Takes no new connections, and lets requests, held ones too, end for `drain`; what is left then is answered

@@ -96,6 +96,8 @@ pub struct RouterLimits {
     pub idle_timeout: Span,
     /// Trust `X-Forwarded-*` of whoever connects, because only proxies of one's own can.
     pub trust_forwarded: bool,
+    /// Bytes of what is kept of all services' answers; nothing is taken before a service asks for it.
+    pub cache_bytes_max: u64,
 }
 
 impl Default for RouterLimits {
@@ -114,6 +116,7 @@ impl Default for RouterLimits {
             // Below the 5 s after which Node closes: a close that crosses a POST costs that POST.
             idle_timeout: Span::from_secs(4),
             trust_forwarded: false,
+            cache_bytes_max: 256 << 20,
         }
     }
 }

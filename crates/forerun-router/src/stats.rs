@@ -87,6 +87,21 @@ pub struct HeldOfClass {
     pub bytes: u64,
 }
 
+/// What the cache did since the start, and holds now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheStats {
+    /// By how they were answered: `hit`, `stale`, `revalidated`, `miss`, `bypass`.
+    pub requests: [(&'static str, u64); 5],
+    /// Of bodies, from the store.
+    pub answered_bytes: u64,
+    /// Answers that were kept, and those that would have been but for room, or because they were outdated.
+    pub kept: u64,
+    pub not_kept: u64,
+    /// URLs, and what they take.
+    pub entries: usize,
+    pub bytes: u64,
+}
+
 /// A whole router.
 #[derive(Clone, Debug)]
 pub struct RouterStats {
@@ -105,6 +120,8 @@ pub struct RouterStats {
     pub held: BTreeMap<String, HeldOfClass>,
     /// Those that have left the table too, while requests for them are in flight.
     pub services: Vec<ServiceStats>,
+    /// `None` while no service has asked for a cache.
+    pub cache: Option<CacheStats>,
 }
 
 /// Counters that belong to no service.

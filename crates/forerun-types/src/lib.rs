@@ -14,8 +14,8 @@ pub use event::{Action, Event, PeriodLoad, Reason, StopWhy};
 pub use ids::{ActionKey, Generation, GroupKey, InstanceId, RouterId, ServiceId, SiteId, TenantKey, UserKey};
 pub use route::{Access, InstanceRoute, RouteTable, ServiceRoute, Unavailable, WaitNotes};
 pub use service::{
-    Auth, Busy, Container, Dependency, DependsUntil, HoldLimits, HoldStyle, Hook, KeyFrom, Launch, Lines,
-    Mode, Override, Readiness, Resources, RouteRule, Schedule, ServiceSpec, SiteSpec, SlaClass, Specialise,
-    UserFrom, Variant, WakeRules,
+    Auth, Busy, CacheRules, Container, Dependency, DependsUntil, HoldLimits, HoldStyle, Hook, KeyFrom,
+    Launch, Lines, Mode, Override, Readiness, Resources, RouteRule, Schedule, ServiceSpec, SiteSpec,
+    SlaClass, Specialise, UserFrom, Variant, WakeRules,
 };
 pub use time::{Span, Time};

@@ -218,6 +218,33 @@ pub enum Auth {
     Token { hashes: Vec<String> },
 }
 
+/// What of a service's answers the router's cache may keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheRules {
+    /// A larger body is not kept.
+    pub body_bytes_max: u64,
+    /// Answers to one URL that differ by what `Vary` names; the oldest gives way.
+    pub variants_max: u32,
+    /// How long a request waits for another that fetches the same.
+    pub wait: Span,
+    /// How long a 404 or 410 is kept that does not say so itself; zero keeps none.
+    pub missing: Span,
+    /// How long after its end an answer may be served in place of an error, where it does not say so itself.
+    pub stale_if_error: Span,
+}
+
+impl Default for CacheRules {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 8 << 20,
+            variants_max: 16,
+            wait: Span::from_secs(5),
+            missing: Span::ZERO,
+            stale_if_error: Span::ZERO,
+        }
+    }
+}
+
 /// When an instance counts as ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Readiness {
@@ -396,6 +423,9 @@ pub struct ServiceSpec {
     pub unrouted: bool,
     /// The last lines of what failed are kept from those who wait for it.
     pub hide_log: bool,
+    /// What the router's cache keeps of it; `None` is nothing. No journal holds it: it decides nothing that is replayed.
+    #[serde(skip)]
+    pub cache: Option<CacheRules>,
 }
 
 impl ServiceSpec {
@@ -440,6 +470,7 @@ impl ServiceSpec {
             found: false,
             unrouted: false,
             hide_log: false,
+            cache: None,
         }
     }
 

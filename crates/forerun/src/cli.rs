@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Advise(ControlArgs),
     /// Only watch a service from now on
     Observe(ControlArgs),
+    /// What the router's cache keeps
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// What is up of a service and why, what would change it, and who wakes it
     Explain(ExplainArgs),
     /// Where a request would go, rule by rule
@@ -193,6 +196,37 @@ pub(crate) struct ScaleArgs {
     /// Give it back to the plan after that time, as `1h` or `30m` [default: never]
     #[arg(long = "for", value_name = "TIME")]
     pub(crate) hold: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Serve something no longer, and keep nothing of it that is being fetched
+    Purge(PurgeArgs),
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["url", "prefix", "tag", "all"])]
+pub(crate) struct PurgeArgs {
+    /// One URL as it is asked for, with its port if it has one: http://HOST/PATH
+    #[arg(value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// All URLs that begin so
+    #[arg(long, value_name = "URL")]
+    pub(crate) prefix: Option<String>,
+    /// All answers with this tag in Surrogate-Key or Cache-Tag
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Option<String>,
+    /// Everything
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only of this tenant
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: ApiAddress,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

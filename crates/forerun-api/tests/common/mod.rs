@@ -4,8 +4,8 @@
 #![allow(dead_code)]
 
 use forerun_api::{
-    Answer, Api, ControlError, Guard, Health, Metrics, Order, Outcome, ServiceStatus, Source, Status,
-    TokenStore, Told, Waits, http,
+    Answer, Api, ControlError, Guard, Health, Metrics, Order, Outcome, PurgeOrder, Purged, ServiceStatus,
+    Source, Status, TokenStore, Told, Waits, http,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -92,6 +92,10 @@ impl Source for Fake {
                 hint: "; did you mean `web`?".to_owned(),
             }),
         }
+    }
+
+    fn purge(&self, order: &PurgeOrder) -> Result<Purged, String> {
+        Ok(Purged { said: format!("purged for {}", order.tenant.as_deref().unwrap_or("all")) })
     }
 
     fn beside(&self, asked: http::Request<()>, client: IpAddr) -> Option<Answer> {

@@ -8,12 +8,12 @@ use crate::invariants::Rule;
 use forerun_api::http::Request;
 use forerun_api::{
     Answer, Body, ControlError, Health, InstanceState as StateLabel, JournalStatus, Metrics, Order,
-    Outcome as OutcomeLabel, OverrideKind, ServiceStatus, Source, Status, Told,
+    Outcome as OutcomeLabel, OverrideKind, PurgeOrder, Purged, ServiceStatus, Source, Status, Told,
 };
 use forerun_backends::Backend;
 use forerun_core::forecast::series::LEVELS;
 use forerun_core::{InstanceState, ServiceStatus as CoreStatus};
-use forerun_router::{Outcome, RouterHandle, RouterStats, ServiceStats, Up};
+use forerun_router::{Outcome, Purge, RouterHandle, RouterStats, ServiceStats, Up};
 use forerun_types::{Event, InstanceId, Mode, ServiceId, ServiceSpec, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -92,6 +92,8 @@ struct Counted {
     violations: BTreeMap<Rule, u64>,
     journal_errors: u64,
     journal_steps_lost: u64,
+    cache: BTreeMap<&'static str, u64>,
+    cache_bytes: u64,
     /// SLA classes that any service had.
     classes: BTreeSet<String>,
 }
@@ -177,6 +179,16 @@ impl ApiSource {
                 self.metrics.set_instances(&s.name, site, label, wire::count(s, state));
             }
             self.feed_forecast(s, site);
+        }
+        if let Some(cache) = &stats.cache {
+            let site = view.sites.first().map_or("", |site| site.name.as_str());
+            for (result, count) in cache.requests {
+                let before = told.cache.insert(result, count).unwrap_or(0);
+                self.metrics.cache_requests(site, result, count.saturating_sub(before));
+            }
+            let before = std::mem::replace(&mut told.cache_bytes, cache.answered_bytes);
+            self.metrics.cache_answered(site, cache.answered_bytes.saturating_sub(before));
+            self.metrics.set_cache(site, cache.entries, cache.bytes);
         }
         for budget in &view.budgets {
             self.metrics.set_budget_spent(&budget.class, budget.spent_milli as f64 / 1e3);
@@ -299,6 +311,19 @@ impl Source for ApiSource {
         let (event, told) = self.published.with(|view| control::event(view, service, order))?;
         self.up.control(event);
         Ok(told)
+    }
+
+    fn purge(&self, order: &PurgeOrder) -> Result<Purged, String> {
+        let PurgeOrder { url, prefix, tag, .. } = order;
+        let (purge, what) = match (url, prefix, tag) {
+            (Some(url), _, _) => (Purge::Url(url.clone()), format!("url {url}")),
+            (_, Some(prefix), _) => (Purge::Prefix(prefix.clone()), format!("urls that begin with {prefix}")),
+            (_, _, Some(tag)) => (Purge::Tag(tag.clone()), format!("answers with tag {tag}")),
+            (None, None, None) => (Purge::All, "everything".to_owned()),
+        };
+        self.router.purge(&purge, order.tenant.as_deref()).map_err(|error| error.to_string())?;
+        let of = order.tenant.as_ref().map_or(String::new(), |tenant| format!(" of tenant {tenant}"));
+        Ok(Purged { said: format!("purged {what}{of}") })
     }
 
     fn metrics(&self) -> String {

@@ -2,6 +2,8 @@
 
 mod auth;
 mod beside;
+mod cache;
+mod cache_attacks;
 mod classes;
 mod drain;
 mod forward;

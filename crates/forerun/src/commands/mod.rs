@@ -2,6 +2,7 @@
 
 #[cfg(feature = "docker")]
 mod adopt;
+mod cache;
 mod config;
 mod control;
 mod demo;
@@ -52,6 +53,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         Command::Advise(args) => control::run("advise", &args, out),
         Command::Observe(args) => control::run("observe", &args, out),
         Command::Scale(args) => control::scale(&args, out),
+        Command::Cache(command) => cache::run(&command, out),
         Command::Explain(args) => explain::run(&args, out),
         Command::Route(args) => route::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),

@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// The least that the router can read a head with.
 const HEAD_BYTES_MIN: u64 = 8 << 10;
+/// Below this, a page and its pictures would push each other out.
+const CACHE_BYTES_MIN: u64 = 1 << 20;
 /// A journal smaller than this could not keep a snapshot and what follows it.
 const JOURNAL_BYTES_MIN: u64 = 16 << 20;
 /// Below this, what is learned of a thousand services would push itself out.
@@ -40,6 +42,7 @@ pub(crate) fn router(root: &Reader<'_>) -> RouterConfig {
             idle_max: reader.count_u32("idle_max") as usize,
             idle_timeout: reader.duration("idle_timeout"),
             trust_forwarded: reader.flag("trust_forwarded"),
+            cache_bytes_max: reader.bytes_at_least("cache_bytes", CACHE_BYTES_MIN),
         },
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Shape {
     Tables(&'static [Key]),
     /// A text or a table.
     TextOr(&'static [Key]),
+    /// `true`, `false`, or a table, which is `true` with more to say.
+    FlagOr(&'static [Key]),
     /// A text, a table, or a list of texts and tables.
     TextsOr(&'static [Key]),
     /// Tables by name: `[service.NAME]`.
@@ -61,6 +63,7 @@ impl Shape {
             Shape::Table(_) => "table".to_owned(),
             Shape::Tables(_) => "table, or a list of tables".to_owned(),
             Shape::TextOr(_) => "text, or a table".to_owned(),
+            Shape::FlagOr(_) => "`true`, `false`, or a table".to_owned(),
             Shape::TextsOr(_) => "text, a table, or a list of both".to_owned(),
             Shape::Named(_) => "tables by name".to_owned(),
         }
@@ -152,6 +155,12 @@ pub(crate) const ROUTER: &[Key] = &[
         Shape::Flag,
         "false",
         "Believe X-Forwarded-* of whoever connects: only behind a proxy of your own.",
+    ),
+    key(
+        "cache_bytes",
+        Shape::Bytes,
+        "256MiB",
+        "Memory for answers of services with cache; nothing is taken before one has it.",
     ),
 ];
 
@@ -341,6 +350,30 @@ pub(crate) const SERVICE: &[Key] = &[
     key("group", Shape::Text, "", "The group whose habits a new user starts from."),
     key("tenant", Shape::Text, "default", "Whose it is; nothing is shared between tenants."),
     key("hold", Shape::TextOr(HOLD), "", "How requests wait for an instance: a style, or a table."),
+    key(
+        "cache",
+        Shape::FlagOr(CACHE),
+        "false",
+        "Answers are kept in the router as HTTP lets a shared cache: see cache.md.",
+    ),
+];
+
+pub(crate) const CACHE: &[Key] = &[
+    key("body_bytes", Shape::Bytes, "8MiB", "A larger body is not kept."),
+    key(
+        "variants",
+        Shape::Count(1, 256),
+        "16",
+        "Answers to one URL that differ by what Vary names; the oldest gives way.",
+    ),
+    key("wait", Shape::Duration, "5s", "How long a request waits for another that fetches the same."),
+    key("missing", Shape::Duration, "0", "How long a 404 or 410 is kept that says nothing of that itself."),
+    key(
+        "stale_if_error",
+        Shape::Duration,
+        "0",
+        "How long an answer that is over is served in place of an error, where it says nothing of that itself.",
+    ),
 ];
 
 pub(crate) const ROUTE: &[Key] = &[
@@ -493,7 +526,11 @@ pub(crate) fn every() -> Vec<(String, Key)> {
             into.push((path.clone(), *key));
             match key.shape {
                 Shape::Named(inner) => walk(&format!("{path}.*"), inner, into),
-                Shape::Table(inner) | Shape::Tables(inner) | Shape::TextOr(inner) | Shape::TextsOr(inner) => {
+                Shape::Table(inner)
+                | Shape::Tables(inner)
+                | Shape::TextOr(inner)
+                | Shape::FlagOr(inner)
+                | Shape::TextsOr(inner) => {
                     walk(&path, inner, into);
                 }
                 _ => {}

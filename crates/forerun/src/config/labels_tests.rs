@@ -92,6 +92,7 @@ fn labels_and_toml_make_one_record() {
         ("forerun.wake.per_minute", "6"),
         ("forerun.auth.basic.eve", "secret"),
         ("forerun.excludes", "other,visitors"),
+        ("forerun.cache.missing", "10s"),
         ("forerun.specialise.by", "path:0"),
         ("forerun.specialise.keys", "a,b"),
         ("forerun.specialise.env.DATA", "{key}"),
@@ -128,6 +129,7 @@ fn labels_and_toml_make_one_record() {
         pausable = false
         wake = { deny = ["/metrics", "HEAD", "kuma"], defaults = false, per_minute = 6 }
         auth.basic.eve = "secret"
+        cache = { missing = "10s" }
         excludes = ["other", "visitors"]
         specialise = { by = "path:0", keys = ["a", "b"], env = { DATA = "{key}" }, files = { "/etc/app.d/key.conf" = "key={key}" }, hook = "http:/become" }
         [service.other]

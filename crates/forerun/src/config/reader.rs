@@ -235,6 +235,18 @@ impl<'a> Reader<'a> {
         self.scalar(name, read).unwrap_or_default()
     }
 
+    /// What a key that takes true, false or a table asks for: the table, or its defaults.
+    pub(crate) fn flag_or(&self, name: &str, keys: &'static [Key]) -> Option<Reader<'a>> {
+        match self.found(name).and_then(|found| found.table().map(|table| (found, table))) {
+            Some((found, table)) => {
+                Some(Reader::new(self.source, self.field(name), keys, Some(table), found.span()))
+            }
+            None => {
+                self.flag(name).then(|| Reader::new(self.source, self.field(name), keys, None, self.span()))
+            }
+        }
+    }
+
     /// A whole number in the key's range.
     pub(crate) fn count(&self, name: &str) -> Option<u64> {
         let (min, max) = match self.key(name)?.shape {

@@ -67,6 +67,7 @@ fn shape(shape: Shape) -> Value {
         Shape::Table(keys) => table(keys),
         Shape::Tables(keys) => json!({ "anyOf": [table(keys), { "type": "array", "items": table(keys) }] }),
         Shape::TextOr(keys) => json!({ "anyOf": [text(), table(keys)] }),
+        Shape::FlagOr(keys) => json!({ "anyOf": [{ "type": "boolean" }, table(keys)] }),
         Shape::TextsOr(keys) => {
             let one = json!({ "anyOf": [text(), table(keys)] });
             json!({ "anyOf": [text(), table(keys), { "type": "array", "items": one }] })

@@ -1,11 +1,12 @@
 //! One `[service.NAME]`, or what a container's labels say of one.
 
-use super::keys::{HOLD, RESOURCES, SCHEDULE, SERVICE, SLA};
+use super::keys::{CACHE, HOLD, RESOURCES, SCHEDULE, SERVICE, SLA};
 use super::launch::{self, Kind};
 use super::reader::{Entry, Reader, nearest};
 use super::{Service, cron, global, guard, needs, ready, route, specialise};
 use forerun_types::{
-    HoldLimits, HoldStyle, Mode, Resources, Schedule, ServiceId, ServiceSpec, SiteSpec, SlaClass, UserFrom,
+    CacheRules, HoldLimits, HoldStyle, Mode, Resources, Schedule, ServiceId, ServiceSpec, SiteSpec, SlaClass,
+    UserFrom,
 };
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
@@ -15,6 +16,9 @@ use std::sync::Arc;
 /// The least that an instance can count for: a plan that shares out memory cannot price what takes none. Only what shell
 /// lines start may be on a machine of its own, and take none of this one's.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
+
+/// Below this, hardly a page is kept.
+const BODY_BYTES_MIN: u64 = 1 << 10;
 
 /// What the services of one file share.
 pub(crate) struct Shared<'a> {
@@ -87,6 +91,7 @@ pub(crate) fn described(reader: &Reader<'_>, name: &str, id: ServiceId, shared: 
         excludes: needs::excludes(reader),
         hold_style,
         hide_log,
+        cache: cache(reader),
         auth: guard::auth(reader),
         pausable: if reader.has("pausable") { reader.flag("pausable") } else { kind == Kind::Docker },
         settle: ready.settle,
@@ -242,6 +247,17 @@ fn user(reader: &Reader<'_>) -> UserFrom {
         );
         reader.problem("user", &what);
         UserFrom::Address
+    })
+}
+
+fn cache(reader: &Reader<'_>) -> Option<CacheRules> {
+    let inner = reader.flag_or("cache", CACHE)?;
+    Some(CacheRules {
+        body_bytes_max: inner.bytes_at_least("body_bytes", BODY_BYTES_MIN),
+        variants_max: inner.count_u32("variants"),
+        wait: inner.duration("wait"),
+        missing: inner.duration("missing"),
+        stale_if_error: inner.duration("stale_if_error"),
     })
 }
 

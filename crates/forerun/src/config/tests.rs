@@ -1,8 +1,8 @@
 use super::keys::{self, Shape};
 use super::*;
 use forerun_types::{
-    Auth, Busy, Dependency, DependsUntil, HoldStyle, Hook, KeyFrom, Launch, Mode, Readiness, UserFrom,
-    WakeRules,
+    Auth, Busy, CacheRules, Dependency, DependsUntil, HoldStyle, Hook, KeyFrom, Launch, Mode, Readiness,
+    Span, UserFrom, WakeRules,
 };
 use serde_json::Value;
 
@@ -169,6 +169,10 @@ fn what_bounds_a_service_is_read() {
     assert_eq!(with("auth.token = \"hello\"").auth, Some(Auth::Token { hashes: vec![hash.to_owned()] }));
     let users = BTreeMap::from([("eve".to_owned(), hash.to_owned())]);
     assert_eq!(with(&format!("auth.basic.eve = \"blake3:{hash}\"")).auth, Some(Auth::Basic { users }));
+    assert_eq!((with("cache = false").cache.as_ref(), with("max = 1").cache.as_ref()), (None, None));
+    assert_eq!(with("cache = true").cache, Some(CacheRules::default()));
+    let cache = with("cache = { missing = \"10s\", variants = 2 }").cache.clone().unwrap();
+    assert_eq!((cache.missing, cache.variants_max, cache.wait), (Span::from_secs(10), 2, Span::from_secs(5)));
     let special = with(
         "specialise = { by = \"path:1\", keys = [\"a\", \"b\"], env.DATA = \"{key}\", hook = \"http:/be\" }",
     );
@@ -377,6 +381,9 @@ fn wrong_values_name_line_field_and_mend() {
         ("auth.forward = \"127.0.0.1/x\"", &["auth.forward: \"127.0.0.1/x\" is no url"]),
         ("auth.forward = \"https://auth/x\"", &["auth.forward: \"https://auth/x\" begins with https://"]),
         ("auth.basic.eve = \"blake3:12\"", &["auth.basic: user \"eve\": behind \"blake3:\" stand 64"]),
+        ("cache = \"yes\"", &["cache: expected true or false"]),
+        ("cache = { body_bytes = 5 }", &["cache.body_bytes: must be at least 1KiB"]),
+        ("cache.varants = 5", &["cache.varants: unknown key; did you mean \"variants\"?"]),
         ("specialise = { by = \"cookie:x\" }", &["specialise.by: \"cookie:x\" is not known"]),
         ("specialise = { keys = [\"a\", \"a\"] }", &["specialise.keys: \"a\" is named twice"]),
         ("specialise = { mounts = \"/a:/b\" }", &["specialise.mounts: is for containers"]),

@@ -40,7 +40,11 @@ fn insert(table: &mut Table, keys: &'static [Key], parts: &[&str], text: &str) -
         return Ok(());
     }
     let inner = match key.shape {
-        Shape::Table(inner) | Shape::TextOr(inner) | Shape::Tables(inner) | Shape::TextsOr(inner) => inner,
+        Shape::Table(inner)
+        | Shape::TextOr(inner)
+        | Shape::FlagOr(inner)
+        | Shape::Tables(inner)
+        | Shape::TextsOr(inner) => inner,
         Shape::Env => &[],
         _ => return Err(format!("{name} takes nothing behind it; write {name}=...")),
     };
@@ -86,7 +90,7 @@ fn scalar(shape: Shape, text: &str) -> Item {
     match shape {
         Shape::Count(..) => text.parse::<i64>().map_or_else(|_| value(text), value),
         Shape::Number => text.parse::<f64>().map_or_else(|_| value(text), value),
-        Shape::Flag => text.parse::<bool>().map_or_else(|_| value(text), value),
+        Shape::Flag | Shape::FlagOr(_) => text.parse::<bool>().map_or_else(|_| value(text), value),
         Shape::Texts | Shape::TextsOr(_) if text.contains(',') => {
             value(Value::Array(text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect::<Array>()))
         }
