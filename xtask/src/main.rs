@@ -6,6 +6,7 @@ mod agreement;
 mod bars;
 mod bench;
 mod cargo;
+mod described;
 mod docker;
 mod kill;
 mod lint;

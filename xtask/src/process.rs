@@ -3,7 +3,7 @@
 use crate::cargo::{Count, array, cargo};
 use crate::run;
 use crate::stages::{self, Context, check};
-use crate::{kill, tools};
+use crate::{described, kill, tools};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -36,6 +36,7 @@ pub(crate) fn run(context: &Context) -> Count {
         (Ok(forerun), Ok(debug)) => {
             let killed = kill::run(&forerun, &[&forerun, &debug]);
             count.add(check("kill -9 in the middle of a load, replayed by both builds", killed));
+            count.add(described::run(&forerun));
             count.add(check("demo", demo(&forerun)));
         }
         (Err(what), _) | (_, Err(what)) => count.add(check("build", Err(what))),

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 pub(crate) const DENY_VERSION: &str = "0.20.2";
+const SCHEMATHESIS_VERSION: &str = "4.32.5";
 const COMPOSE_VERSION: &str = "2.40.3";
 
 /// Build folders that are kept for CI; the least recently used beyond them go.
@@ -56,6 +57,35 @@ pub(crate) fn cargo_deny() -> Result<PathBuf, String> {
         return Ok(installed);
     }
     Err(ran.trouble.unwrap_or_else(|| format!("cargo-deny {DENY_VERSION} cannot be installed")))
+}
+
+/// Schemathesis of the right version, installed with pip first if it is not there.
+///
+/// # Errors
+/// There is no Python that makes environments, or no index to install from.
+pub(crate) fn schemathesis() -> Result<PathBuf, String> {
+    let folder =
+        cache().join(format!("tools-{}", name_of(format!("schemathesis {SCHEMATHESIS_VERSION}").as_bytes())));
+    let program = folder.join("bin/schemathesis");
+    let is_it = || {
+        let output = Command::new(&program).arg("--version").output().ok();
+        output.is_some_and(|o| String::from_utf8_lossy(&o.stdout).contains(SCHEMATHESIS_VERSION))
+    };
+    if is_it() {
+        return Ok(program);
+    }
+    let python = find("python3").ok_or("there is no python3")?;
+    println!("installing schemathesis {SCHEMATHESIS_VERSION} into the cache; this happens once");
+    let made = run::quiet(Command::new(&python).args(["-m", "venv"]).arg(&folder), run::LIMIT);
+    let pip = folder.join("bin/pip");
+    let package = format!("schemathesis=={SCHEMATHESIS_VERSION}");
+    if made.good
+        && run::quiet(Command::new(pip).args(["install", "--quiet", &package]), run::LIMIT).good
+        && is_it()
+    {
+        return Ok(program);
+    }
+    Err(format!("{package} cannot be installed; it takes python3-venv and a package index"))
 }
 
 /// Docker Compose of the version that is tried, built with Go first if it is not there: Debian's own is too old to write

@@ -1,10 +1,10 @@
 //! `POST /v1/cache/purge`: a person's word that what the cache keeps is out of date.
 
+use crate::answer::Content;
 use crate::auth::{Caller, Did};
 use crate::problem::problem;
 use crate::server::Shared;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 /// What is to be purged: one of `url`, `prefix`, `tag` and `all`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct PurgeOrder {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -49,15 +50,19 @@ impl PurgeOrder {
 
 /// What was purged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Purged {
     /// One sentence for people.
     pub said: String,
 }
 
+/// What the router's cache keeps of a URL, a prefix, a tag or all is served no longer.
+#[cfg_attr(test, utoipa::path(post, path = "/v1/cache/purge", request_body = PurgeOrder,
+    responses((status = 200, body = Purged))))]
 pub(crate) async fn purge(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
-    body: Bytes,
+    Content(body): Content,
 ) -> Response {
     let order = match order_of(&body, caller.tenant) {
         Ok(order) => order,

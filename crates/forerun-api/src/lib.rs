@@ -2,10 +2,17 @@
 //!
 //! Absent on purpose: any decision, and any knowledge of where the figures come from; a [`Source`] gives them.
 
+mod answer;
 mod auth;
 mod cache;
 mod control;
+mod events;
+mod lists;
 mod metrics;
+#[cfg(test)]
+mod openapi;
+mod page;
+mod past;
 mod problem;
 mod routes;
 mod scope;
@@ -18,7 +25,9 @@ pub use axum::body::Body;
 pub use axum::http;
 pub use cache::{PurgeOrder, Purged};
 pub use control::{ControlError, Order, Told};
+pub use lists::{ForecastAnswer, InstanceItem, OverrideItem, Page, PlanItem, ServiceSummary, SlaAnswer};
 pub use metrics::{InstanceState, Metrics, Outcome, OverrideKind};
+pub use past::PastLoad;
 pub use routes::{RouteInfo, routes};
 pub use server::{Answer, Api, ApiError, Health, Source};
 pub use status::Audit;

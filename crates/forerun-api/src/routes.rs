@@ -2,7 +2,7 @@
 
 use crate::auth::{Access, Reach, Role};
 use crate::server::{self, Shared};
-use crate::{cache, control, status};
+use crate::{cache, control, events, lists, page, status};
 use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
 
@@ -39,7 +39,25 @@ pub(crate) const ROUTES: &[Route] = &[
     own(Method::GET, "/v1/status", VIEW, || get(status::status)),
     own(Method::GET, "/v1/audit", ADMIN_ALL, || get(status::audit)),
     own(Method::POST, "/v1/cache/purge", OPERATE, || post(cache::purge)),
-    own(Method::POST, "/v1/services/{service}/{verb}", OPERATE, || post(control::order)),
+    own(Method::GET, "/v1/events", VIEW, || get(events::events)),
+    own(Method::GET, "/v1/services", VIEW, || get(lists::services)),
+    own(Method::GET, "/v1/instances", VIEW, || get(lists::instances)),
+    own(Method::GET, "/v1/plan", VIEW, || get(lists::plan)),
+    own(Method::GET, "/v1/overrides", VIEW, || get(lists::overrides)),
+    own(Method::GET, "/v1/sla", VIEW, || get(lists::sla)),
+    own(Method::GET, "/v1/services/{service}", VIEW, || get(lists::service)),
+    own(Method::GET, "/v1/services/{service}/forecast", VIEW, || get(lists::forecast)),
+    own(Method::POST, "/v1/services/{service}/wake", OPERATE, || post(control::wake)),
+    own(Method::POST, "/v1/services/{service}/pause", OPERATE, || post(control::pause)),
+    own(Method::POST, "/v1/services/{service}/resume", OPERATE, || post(control::resume)),
+    own(Method::POST, "/v1/services/{service}/scale", OPERATE, || post(control::scale)),
+    own(Method::POST, "/v1/services/{service}/act", OPERATE, || post(control::act)),
+    own(Method::POST, "/v1/services/{service}/advise", OPERATE, || post(control::advise)),
+    own(Method::POST, "/v1/services/{service}/observe", OPERATE, || post(control::observe)),
+    // They hold nothing of anyone's.
+    own(Method::GET, "/openapi.json", OPEN, || get(page::openapi)),
+    own(Method::GET, "/docs", OPEN, || get(page::docs)),
+    own(Method::GET, "/docs/page.js", OPEN, || get(page::script)),
     own(Method::GET, "/v1/services/{service}/health", VIEW, || get(server::beside_service)),
     own(Method::GET, "/v1/services/{service}/badge.svg", VIEW, || get(server::beside_service)),
     own(Method::GET, "/v1/services/{service}/wakes", VIEW, || get(server::beside_service)),

@@ -1,14 +1,16 @@
 //! The server: binds to its address if that is fit for it, serves until it is stopped.
 
-use crate::Status;
+use crate::answer::Segment;
 use crate::auth::{Caller, Guard, TokenError, admit};
 use crate::cache::{PurgeOrder, Purged};
 use crate::control::{ControlError, Order, Told};
+use crate::past::{self, Past};
 use crate::problem::{no_service, problem};
 use crate::routes::ROUTES;
+use crate::{Status, events, scope};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -20,7 +22,8 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -37,6 +40,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// A pause after a failed accept (out of file descriptors, usually), so that it is not retried in a hot loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A status for lists is made anew after so long: the engine renews what it is made from as often.
+const STATUS_AGE_MAX: Duration = Duration::from_millis(200);
 
 /// Whether something is as it should be, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +107,7 @@ pub struct Api {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    memory: JoinHandle<()>,
 }
 
 impl Api {
@@ -115,8 +121,10 @@ impl Api {
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, router(source, guard.at(listen)), stopped));
-        Ok(Api { address, stop, task })
+        let shared = Shared::new(source, guard.at(listen));
+        let memory = tokio::spawn(shared.clone().remember());
+        let task = tokio::spawn(serve(listener, router(shared), stopped));
+        Ok(Api { address, stop, task, memory })
     }
 
     /// Where it listens; the port is the real one when 0 was asked for.
@@ -136,6 +144,7 @@ impl Api {
 impl Drop for Api {
     fn drop(&mut self) {
         self.task.abort();
+        self.memory.abort();
     }
 }
 
@@ -181,11 +190,65 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
+/// A status, and when it was made.
+struct Latest {
+    at: Instant,
+    status: Arc<Status>,
+}
+
 /// What handlers share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) guard: Arc<Guard>,
+    pub(crate) past: Arc<Past>,
+    /// Those who may still begin to listen to events.
+    pub(crate) listeners: Arc<Semaphore>,
+    latest: Arc<Mutex<Option<Latest>>>,
+}
+
+impl Shared {
+    fn new(source: Arc<dyn Source>, guard: Guard) -> Self {
+        Self {
+            source,
+            guard: Arc::new(guard),
+            past: Arc::default(),
+            listeners: Arc::new(Semaphore::new(events::CLIENTS_MAX)),
+            latest: Arc::default(),
+        }
+    }
+
+    /// What holds now, or did a moment ago: many pollers cost little more than one.
+    fn latest(&self) -> Arc<Status> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*latest {
+            Some(made) if made.at.elapsed() < STATUS_AGE_MAX => Arc::clone(&made.status),
+            _ => {
+                let status = Arc::new(self.source.status());
+                *latest = Some(Latest { at: Instant::now(), status: Arc::clone(&status) });
+                status
+            }
+        }
+    }
+
+    /// The same, as far as it is a caller's to see.
+    pub(crate) fn seen(&self, caller: &Caller) -> Arc<Status> {
+        let latest = self.latest();
+        match caller.tenant {
+            None => latest,
+            Some(_) => Arc::new(scope::seen(Status::clone(&latest), caller)),
+        }
+    }
+
+    /// Looks at the loads about once a second, for ever.
+    async fn remember(self) {
+        loop {
+            let began = Instant::now();
+            self.past.look(&self.latest());
+            // Of many services it takes a small part of the time, and looks less often.
+            tokio::time::sleep(past::EVERY.max(began.elapsed() * 50)).await;
+        }
+    }
 }
 
 async fn connection(stream: TcpStream, peer: IpAddr, routes: Router, mut stopped: watch::Receiver<bool>) {
@@ -211,8 +274,7 @@ async fn connection(stream: TcpStream, peer: IpAddr, routes: Router, mut stopped
     }
 }
 
-fn router(source: Arc<dyn Source>, guard: Guard) -> Router {
-    let guard = Arc::new(guard);
+fn router(shared: Shared) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
         if let Some(handler) = route.handler {
@@ -222,9 +284,9 @@ fn router(source: Arc<dyn Source>, guard: Guard) -> Router {
     router
         .fallback(beside)
         .method_not_allowed_fallback(async |method: Method| other_method(&method))
-        .layer(from_fn_with_state(Arc::clone(&guard), admit))
+        .layer(from_fn_with_state(Arc::clone(&shared.guard), admit))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Shared { source, guard })
+        .with_state(shared)
 }
 
 pub(crate) async fn health(State(shared): State<Shared>) -> Response {
@@ -250,7 +312,7 @@ pub(crate) async fn metrics(State(shared): State<Shared>) -> Response {
 /// What the router answers itself of one service, in its own words.
 pub(crate) async fn beside_service(
     State(shared): State<Shared>,
-    Path(service): Path<String>,
+    Segment(service): Segment,
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
@@ -279,10 +341,7 @@ async fn beside(State(shared): State<Shared>, request: Request) -> Response {
 
 pub(crate) fn nothing_at(path: &str) -> Response {
     let path: String = path.chars().take(100).collect();
-    problem(
-        StatusCode::NOT_FOUND,
-        &format!("nothing at {path}; there are /healthz, /readyz, /metrics and /v1/status"),
-    )
+    problem(StatusCode::NOT_FOUND, &format!("nothing at {path}; /docs and /openapi.json say what there is"))
 }
 
 pub(crate) fn other_method(method: &Method) -> Response {

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 /// Of the audit log, in one answer.
 const ENTRIES_MAX: usize = 1_000;
 
+/// All that holds now, of every service; large where there are many.
+#[cfg_attr(test, utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status))))]
 pub(crate) async fn status(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -23,10 +25,13 @@ pub(crate) async fn status(
 
 /// The last changes, the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Audit {
     pub items: Vec<AuditEntry>,
 }
 
+/// The last 1,000 changes, the newest first.
+#[cfg_attr(test, utoipa::path(get, path = "/v1/audit", responses((status = 200, body = Audit))))]
 pub(crate) async fn audit(State(shared): State<Shared>) -> Response {
     let guard = shared.guard;
     let read = tokio::task::spawn_blocking(move || guard.audit.last(ENTRIES_MAX)).await;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The answer of `/v1/status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Status {
     pub version: String,
     /// Seconds since 1970 UTC, when this was true.
@@ -28,6 +29,7 @@ pub struct Status {
 
 /// The journal of what happened and was decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct JournalStatus {
     /// Bytes on disk.
     pub bytes: u64,
@@ -39,6 +41,7 @@ pub struct JournalStatus {
 
 /// A site's capacity and what is reserved of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct SiteStatus {
     pub name: String,
     /// Bytes that instances may take; 0 is no limit.
@@ -52,6 +55,7 @@ pub struct SiteStatus {
 
 /// What the last gaps between a service's uses would have cost, older ones counting for less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Trust {
     /// By its foresight, and by the reactive rule beneath it.
     pub foresight_gb_seconds: f64,
@@ -64,6 +68,7 @@ pub struct Trust {
 
 /// What would have been done at a time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Advice {
     /// Seconds since 1970 UTC.
     pub at: f64,
@@ -76,6 +81,7 @@ pub struct Advice {
 
 /// What part of a class's requests may be cold starts, and what of that is spent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct BudgetStatus {
     pub class: String,
     /// The part that may be, as 0.01.
@@ -91,6 +97,7 @@ pub struct BudgetStatus {
 
 /// A service now, and since the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ServiceStatus {
     pub name: String,
     /// Whose it is.
@@ -189,6 +196,7 @@ pub struct ServiceStatus {
 
 /// The most requests at a time in each of the next steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct LoadForecast {
     /// When the first step begins; seconds since 1970 UTC.
     pub from: f64,
@@ -208,6 +216,7 @@ pub struct LoadForecast {
 
 /// What so many requests at a time take of a service's site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Demand {
     pub level: f64,
     pub instances: u32,
@@ -221,6 +230,7 @@ pub struct Demand {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ModelWeight {
     pub model: String,
     pub weight: f64,
@@ -228,6 +238,7 @@ pub struct ModelWeight {
 
 /// What one activity of an action takes on average.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ActivityCost {
     /// Method and path template; empty for those that have no name of their own.
     pub action: String,
@@ -245,6 +256,7 @@ pub struct ActivityCost {
 
 /// What activities take of all four resources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Load {
     pub per_second: f64,
     pub cpu_cores: f64,
@@ -262,6 +274,7 @@ pub struct Load {
 
 /// A service's instances of one key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct KeyStatus {
     pub key: String,
     /// Instances that the plan wants, busy ones included.
@@ -279,6 +292,7 @@ pub struct KeyStatus {
 
 /// One instance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Instance {
     pub instance: String,
     /// `starting`, `ready`, `paused`, `draining` or `stopping`.
@@ -295,6 +309,7 @@ pub struct Instance {
 
 /// A person's word on how many instances there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Word {
     pub instances: u32,
     /// Seconds since 1970 UTC; `until` is `null` where it has no end.
@@ -304,6 +319,7 @@ pub struct Word {
 
 /// A person's word on how far Forerun goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ModeWord {
     pub mode: String,
     /// Seconds since 1970 UTC.
@@ -312,6 +328,7 @@ pub struct ModeWord {
 
 /// A service is held down.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Down {
     /// Seconds since 1970 UTC.
     pub at: f64,
@@ -320,6 +337,7 @@ pub struct Down {
 
 /// One of the last times that a service was brought up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Woken {
     /// Seconds since 1970 UTC.
     pub at: f64,
@@ -329,6 +347,7 @@ pub struct Woken {
 
 /// Instances by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Instances {
     pub starting: u32,
     pub ready: u32,
@@ -340,6 +359,7 @@ pub struct Instances {
 
 /// How long requests waited for an instance, those that did not wait included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Waits {
     pub p50: f64,
     pub p99: f64,
@@ -347,6 +367,7 @@ pub struct Waits {
 
 /// What the plan will do next if nothing unforeseen happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct NextChange {
     /// Seconds since 1970 UTC.
     pub at: f64,

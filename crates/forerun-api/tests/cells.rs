@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{ANY_PORT, Fake, Folder, ask, tell};
+use common::{ANY_PORT, Fake, Folder, ask, ask_until, tell};
 use forerun_api::{Api, Role, RouteInfo, routes};
 
 /// A caller, by what its token is.
@@ -16,13 +16,18 @@ struct Cell<'a> {
 }
 
 async fn answer(api: &Api, route: &RouteInfo, service: &str, token: &str) -> (u16, String) {
-    let verb = if route.method == "POST" { "pause" } else { "" };
-    let path = route.path.replace("{service}", service).replace("{verb}", verb).replace("{strategy}", "poke");
+    let path = route.path.replace("{service}", service).replace("{strategy}", "poke");
     assert!(!path.contains('{'), "{path} has a name that this test does not know");
     let more = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
     let answer = match route.method {
         "POST" if path == "/v1/cache/purge" => tell(api, &path, &more, "{\"all\":true}").await,
-        "POST" => tell(api, &path, &more, "").await,
+        "POST" => {
+            tell(api, &path, &more, if path.ends_with("/scale") { "{\"instances\":1}" } else { "" }).await
+        }
+        _ if path == "/v1/events" => {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}");
+            ask_until(api, &head, |text| text.contains("data: ") || text.ends_with('}')).await
+        }
         _ => ask(api, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}X-Test: 1")).await,
     };
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();

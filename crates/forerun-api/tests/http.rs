@@ -102,7 +102,7 @@ async fn orders_are_taken_from_people_and_not_from_pages() {
         ("/v1/services/web/scale", "", "{\"instances\":2}", "200 OK", "instances: 2, hold: None"),
         ("/v1/services/web/scale", "", "two", "400 Bad Request", "send {\\\"instances\\\": 2}"),
         ("/v1/services/wbe/act", "", "", "404 Not Found", "no service is called `wbe`; did you mean `web`?"),
-        ("/v1/services/web/kill", "", "", "404 Not Found", "nothing is called kill here"),
+        ("/v1/services/web/kill", "", "", "404 Not Found", "nothing at /v1/services/web/kill"),
         ("/v1/services/web/pause", "Origin: http://localhost:7070\r\n", "", "200 OK", "Pause"),
         ("/v1/services/web/pause", "Sec-Fetch-Site: same-origin\r\n", "", "200 OK", "Pause"),
         (

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Forecast(Box<ForecastArgs>),
     /// What a running Forerun does now, service by service
     Status(StatusArgs),
+    /// Bring a service up as a request would, without one
+    Wake(ControlArgs),
     /// Leave a service as it is now, until it is resumed
     Pause(ControlArgs),
     /// Take back a person's word on a service, and what was stopped by hand

@@ -18,6 +18,7 @@ const CHARS_MAX: usize = 200;
 
 /// A change, or one that was refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct AuditEntry {
     /// Seconds since 1970 UTC.
     pub at: f64,

@@ -100,13 +100,15 @@ impl Source for Fake {
 
     fn beside(&self, asked: http::Request<()>, client: IpAddr) -> Option<Answer> {
         let path = asked.uri().path().to_owned();
-        let known =
-            ["/v1/services/", "/api/", "/v1/page", "/v1/route", "/v1/traefik", "/v1/caddy", "/health"];
-        let known = known.iter().any(|known| path.starts_with(known)) || path == "/v1/wake";
+        let of_service = |end: &&str| path.starts_with("/v1/services/") && path.ends_with(*end);
+        let known = ["/api/", "/v1/page", "/v1/route", "/v1/traefik", "/v1/caddy", "/health"];
+        let known = known.iter().any(|known| path.starts_with(known))
+            || path == "/v1/wake"
+            || ["/health", "/badge.svg", "/wakes"].iter().any(of_service);
         known.then(|| {
             Box::pin(async move {
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                let host = asked.headers()["host"].to_str().unwrap().to_owned();
+                let host = asked.headers().get("host").map_or("", |host| host.to_str().unwrap()).to_owned();
                 http::Response::builder()
                     .status(202)
                     .body(format!("{path} {client} {host} {:?}", asked.headers().get("authorization")).into())
@@ -147,6 +149,23 @@ pub(crate) async fn ask(api: &Api, head: &str) -> String {
     let mut answer = String::new();
     tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     answer
+}
+
+/// The same for an answer that does not end: reads until what came is enough.
+pub(crate) async fn ask_until(api: &Api, head: &str, enough: impl Fn(&str) -> bool) -> String {
+    let mut stream = TcpStream::connect(api.address()).await.unwrap();
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
+    let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
+    let read = async {
+        while !enough(&String::from_utf8_lossy(&answer)) {
+            match stream.read(&mut chunk).await.unwrap() {
+                0 => break,
+                n => answer.extend_from_slice(&chunk[..n]),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
+    String::from_utf8(answer).unwrap()
 }
 
 /// Sends an order with a body and more of a head.

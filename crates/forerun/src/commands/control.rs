@@ -1,4 +1,4 @@
-//! `forerun pause`, `resume`, `scale`, `act`, `advise` and `observe`: a person's word to a running Forerun.
+//! `forerun wake`, `pause`, `resume`, `scale`, `act`, `advise` and `observe`: a person's word to a running Forerun.
 
 use crate::ask::Asked;
 use crate::cli::{ControlArgs, ScaleArgs};
@@ -8,7 +8,7 @@ use forerun_api::Told;
 use serde_json::json;
 use std::io::Write;
 
-/// `pause`, `resume`, `act`, `advise` or `observe`.
+/// `wake`, `pause`, `resume`, `act`, `advise` or `observe`.
 ///
 /// # Errors
 /// Nobody answers, or no service has that name.

@@ -47,6 +47,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         Command::Predict(args) => predict::run(&args, out),
         Command::Forecast(args) => forecast::run(&args, out),
         Command::Status(args) => status::run(&args, out),
+        Command::Wake(args) => control::run("wake", &args, out),
         Command::Pause(args) => control::run("pause", &args, out),
         Command::Resume(args) => control::run("resume", &args, out),
         Command::Act(args) => control::run("act", &args, out),

@@ -67,6 +67,40 @@ fn a_word_on_the_mode_beats_the_configuration() {
 }
 
 #[test]
+fn a_service_is_woken_without_a_request_and_shown_in_lists() {
+    let world = World::new("wake", ONE);
+    let live = world.up();
+    says(&live, &["wake", "shop-web"], "shop-web is woken");
+    live.ready("shop-web", 1);
+    let (code, _, err) = told(&live, &["wake", "web"]);
+    assert!(code == Some(1) && err.contains("no service is called `web`"), "{err}");
+    let asked = |path: &str| {
+        let answer = crate::http::get(live.api, "localhost", path).unwrap();
+        assert_eq!(answer.status, 200, "{path}");
+        serde_json::from_slice::<Value>(&answer.body).unwrap()
+    };
+    let services = asked("/v1/services");
+    assert_eq!(
+        (&services["total"], &services["items"][0]["name"]),
+        (&Value::from(2), &Value::from("shop-web"))
+    );
+    eventually("its instance is listed", PATIENCE, || {
+        asked("/v1/instances?name=shop")["items"][0]["state"] == "ready"
+    });
+    let plan = asked("/v1/plan?name=shop");
+    assert!(plan["items"][0]["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{plan}");
+    let forecast = asked("/v1/services/shop-web/forecast");
+    assert!(forecast["forecast"].is_null() && forecast["past"].is_array(), "{forecast}");
+    says(&live, &["pause", "shop-web"], "stays as it is");
+    eventually("the word is listed", PATIENCE, || {
+        asked("/v1/overrides")["items"][0]["word"]["instances"] == 1
+    });
+    let log = std::fs::read_to_string(world.path("state/audit.jsonl")).unwrap();
+    assert!(log.contains("\"wake shop-web\"") && log.contains("\"who\":\"local\""), "{log}");
+    live.drain();
+}
+
+#[test]
 fn slips_are_told_with_the_mend() {
     let world = World::new("slips", ONE);
     let live = world.up();
