@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod cache;
 mod classes;
 mod clients;
 mod control;
