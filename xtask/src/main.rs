@@ -5,6 +5,7 @@
 mod agreement;
 mod bars;
 mod bench;
+mod cache;
 mod cargo;
 mod described;
 mod docker;

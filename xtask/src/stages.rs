@@ -1,7 +1,7 @@
 //! `cargo xtask test`: the stages, in their order, and what they counted.
 
 use crate::cargo::{self, Count, Package};
-use crate::{agreement, bars, docker, lint, process, simulate, tools};
+use crate::{agreement, bars, cache, docker, lint, process, simulate, tools};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "replay", about: "traces, policies, agreement with the referee", run: replay },
     Stage { name: "process", about: "router, process backend, engine and demo, live", run: process::run },
     Stage { name: "docker", about: "containers of an engine of its own, live", run: docker::run },
+    Stage { name: "cache", about: "the public HTTP cache tests, beside nginx and Varnish", run: cache::run },
     Stage {
         name: "simulate",
         about: "the control side in a seeded world, and the bugs built in",

@@ -28,6 +28,11 @@ fn name_of(contents: &[u8]) -> String {
     format!("{hash:016x}")
 }
 
+/// The folder in the cache for a tool, named by what it is and its version.
+pub(crate) fn folder_of(tool: &str) -> PathBuf {
+    cache().join(format!("tools-{}", name_of(tool.as_bytes())))
+}
+
 /// The path of `cargo-deny` of the right version, installed first if it is not there.
 ///
 /// # Errors
