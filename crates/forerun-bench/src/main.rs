@@ -1,6 +1,7 @@
 //! Benchmarks: each prints what was measured beside a reference measured in the same run, and their ratio. Machines
 //! differ and are noisy; ratios travel.
 
+mod cache;
 mod core;
 mod forecast;
 mod plan;
@@ -49,7 +50,8 @@ impl Figure {
 type Run = fn() -> Vec<Figure>;
 
 /// Every benchmark by its name.
-const BENCHES: [(&str, Run); 9] = [
+const BENCHES: [(&str, Run); 10] = [
+    ("cache", cache::run),
     ("core", core::run),
     ("forecast", forecast::run),
     ("plan", plan::run),
@@ -66,6 +68,10 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("__reaper") => forerun_backends::reaper_main(),
         Some("__launch") => forerun_backends::launcher_main(),
+        Some("__cached") => {
+            cache::serve(std::env::args().skip(2));
+            return;
+        }
         Some("__fixture") => {
             forerun_backends::fixture::main(std::env::args().skip(2));
             return;
