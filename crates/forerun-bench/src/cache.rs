@@ -26,9 +26,9 @@ const CONNECTIONS: usize = 8;
 const URLS: usize = 64;
 /// Requests sent one after the other for their time.
 const SINGLE: usize = 4_000;
-/// Misses of each turn: short ones and many, so that what else the machine does falls on both sides alike.
-const MISSES: usize = 200;
-const MISS_TURNS: usize = 40;
+/// Turns of misses: short ones and many, so that what else the machine does falls on both sides alike.
+const MISS_TURNS: usize = 20;
+const MISS_TURN: Duration = Duration::from_millis(300);
 const NGINX: &str = "nginx proxy_cache";
 
 pub(crate) fn run() -> Vec<Figure> {
@@ -90,23 +90,30 @@ fn hits(name: &str, kind: &str, ours: &Server, nginx: &Server) -> Vec<Figure> {
 
 /// Hits over all connections for each second that the server was on a processor.
 fn per_cpu_second(server: &Server, kind: &str) -> f64 {
+    load(server, TURN, |connection, n| format!("/{kind}/{}", (connection * 7 + n) % URLS))
+}
+
+/// Answers over all connections for each second that the server was on a processor; `target` of the number of the
+/// connection and of its request.
+fn load(server: &Server, time: Duration, target: impl Fn(usize, usize) -> String + Sync) -> f64 {
     let (began, before) = (Instant::now(), server.cpu_seconds());
-    let answers: u64 = std::thread::scope(|scope| {
-        let send = |first: usize| {
+    let answers: usize = std::thread::scope(|scope| {
+        let target = &target;
+        let send = |connection: usize| {
             move || {
                 let mut client = Client::open(server.address());
                 let mut answers = 0;
-                while began.elapsed() < TURN {
-                    client.ask(&format!("/{kind}/{}", (first + answers as usize) % URLS));
+                while began.elapsed() < time {
+                    client.ask(&target(connection, answers));
                     answers += 1;
                 }
                 answers
             }
         };
-        let threads: Vec<_> = (0..CONNECTIONS).map(|n| scope.spawn(send(n * 7))).collect();
+        let threads: Vec<_> = (0..CONNECTIONS).map(|n| scope.spawn(send(n))).collect();
         threads.into_iter().filter_map(|t| t.join().ok()).sum()
     });
-    answers as f64 / (server.cpu_seconds() - before).max(0.01)
+    answers as f64 / (server.cpu_seconds() - before).max(0.001)
 }
 
 /// Microseconds that each of some hits took.
@@ -127,10 +134,8 @@ fn misses(ours: &Server, bare: &Server) -> Vec<Figure> {
         let (mut cpu, mut cpu_bare) = (Vec::new(), Vec::new());
         for turn in 0..MISS_TURNS {
             for (server, times) in [(ours, &mut cpu), (bare, &mut cpu_bare)] {
-                let mut client = Client::open(server.address());
-                let before = server.cpu_seconds();
-                (0..MISSES).for_each(|n| client.ask(&format!("/{kind}/miss-{turn}-{n}")));
-                times.push((server.cpu_seconds() - before) * 1e6 / MISSES as f64);
+                let target = |connection, n| format!("/{kind}/miss-{turn}-{connection}-{n}");
+                times.push(1e6 / load(server, MISS_TURN, target));
             }
         }
         let by = "a router without a cache";

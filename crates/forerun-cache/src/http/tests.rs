@@ -408,3 +408,31 @@ fn some_requests_are_none_of_the_caches() {
         assert_eq!(asks_past(&method, &map(headers), body, trusted), expect, "{method} {headers}");
     }
 }
+
+#[test]
+fn what_is_said_outright_is_read_as_the_crate_reads_it() {
+    for text in [
+        "max-age=60",
+        "s-maxage=90, max-age=60",
+        "max-age=0",
+        "s-maxage=0, max-age=60",
+        "max-age=60, no-cache",
+        "public, max-age=60, must-revalidate",
+        "max-age=2147483648",
+        "max-age=x",
+    ] {
+        let (request, answer) = (HeaderMap::new(), map(&format!("cache-control: {text}\netag: \"a\"")));
+        let fetched = Fetched {
+            method: &Method::GET,
+            request: &request,
+            guarded: false,
+            status: StatusCode::OK,
+            answer: &answer,
+            asked: NOW,
+            now: NOW,
+        };
+        let ours = judge(&fetched, &Limits::default()).expect("kept").lifetime;
+        let theirs = judge::by_the_crate(&fetched, &Says::of(&answer), (true, false), false);
+        assert_eq!(Ok(ours), theirs, "{text}");
+    }
+}
