@@ -17,5 +17,5 @@ mod store;
 
 pub use cache::{Cache, Put};
 pub use key::Key;
-pub use memory::{Limits, Memory};
+pub use memory::{LARGEST_PART, Limits, Memory};
 pub use store::{Kept, Stamp, Store};

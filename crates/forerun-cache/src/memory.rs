@@ -13,12 +13,21 @@ pub struct Limits {
     pub entry_bytes: u64,
 }
 
+/// What is larger than one part in so many of a cache pushes out more than it is worth, however rarely it is asked for.
+pub const LARGEST_PART: u64 = 8;
+
 impl Limits {
     /// So many bytes, counted as they are: an entry's names in the lists, those of entries that have gone, its counters, its
     /// places in the maps and its part of the trials come to about 400 bytes.
     #[must_use]
     pub fn of(bytes: u64) -> Self {
         Self { bytes, entry_bytes: 400 }
+    }
+
+    /// The largest entry that is taken; any that fits, where entries are counted without what they take beside their values.
+    #[must_use]
+    pub fn largest(&self) -> u64 {
+        if self.entry_bytes == 0 { self.bytes } else { self.bytes / LARGEST_PART }
     }
 
     /// So many entries, if each is put as one byte.
@@ -129,7 +138,7 @@ impl<V> Store for Memory<V> {
         self.drop_gone();
         // What was there is replaced, or it is another key's of the same hash: both go.
         self.drop_entry(hash);
-        if units > self.limits.bytes {
+        if units > self.limits.largest() {
             self.policy.remove(hash);
             return Kept::TooLarge;
         }

@@ -23,14 +23,16 @@ fn an_entry_is_found_under_its_whole_key() {
 }
 
 #[test]
-fn what_is_larger_than_all_is_refused_and_drives_nobody_out() {
-    let mut memory = Memory::new(Limits::of(10_000), 1);
+fn what_is_too_large_is_refused_and_drives_nobody_out() {
+    let mut memory = Memory::new(Limits::of(16_000), 1);
     assert_eq!(memory.put(key(b"/a"), Stamp(1), 1, 1_000), Kept::Yes);
-    assert_eq!(memory.put(key(b"/huge"), Stamp(2), 2, 10_000), Kept::TooLarge);
+    // More than an eighth of all, with what it takes beside its value.
+    assert_eq!(memory.put(key(b"/large"), Stamp(2), 2, 1_600), Kept::TooLarge);
+    assert_eq!(memory.put(key(b"/huge"), Stamp(2), 2, 16_000), Kept::TooLarge);
     assert_eq!(memory.put(key(b"/endless"), Stamp(2), 2, u64::MAX), Kept::TooLarge);
     assert_eq!(memory.get(key(b"/a")), Some((Stamp(1), &1)));
     // In place of a smaller one it takes that one along: what is there would be the old one.
-    assert_eq!(memory.put(key(b"/a"), Stamp(3), 3, 10_000), Kept::TooLarge);
+    assert_eq!(memory.put(key(b"/a"), Stamp(3), 3, 16_000), Kept::TooLarge);
     assert_eq!(memory.get(key(b"/a")), None);
     assert_eq!(memory.bytes(), 0);
 }

@@ -29,7 +29,10 @@ mod scripted;
 mod steer;
 mod tally;
 
-pub use cache::{CacheRival, CacheScores, CacheSize, Keep, Key, replay_keep, replay_rival};
+pub use cache::{
+    CacheRival, CacheScores, CacheSize, Holds, Keep, Key, PrefetchScores, replay_keep, replay_prefetch,
+    replay_rival, room_beside_prefetch,
+};
 pub use decisions::{Decision, write_decisions};
 pub use driven::{Driven, learn};
 pub use error::LabError;

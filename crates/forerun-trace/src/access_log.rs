@@ -107,6 +107,26 @@ impl AccessLogParser {
     }
 }
 
+/// What a cache may have been asked for: a GET that was answered whole, or by what the client had already.
+pub(crate) struct Fetch<'a> {
+    pub(crate) at_us: i64,
+    pub(crate) address: &'a [u8],
+    pub(crate) host: Option<&'a [u8]>,
+    /// Path and query.
+    pub(crate) target: &'a [u8],
+    /// 0 where the line does not tell.
+    pub(crate) bytes: u64,
+}
+
+/// `None` for other methods and answers.
+pub(crate) fn fetch(line: &[u8]) -> Result<Option<Fetch<'_>>, String> {
+    let parts = Parts::cut(line)?;
+    let at_us = log_date(parts.date).ok_or_else(|| format!("{} is no date", quoted(parts.date)))?;
+    let Parts { host, address, target, bytes, .. } = parts;
+    let cacheable = parts.method == b"GET" && matches!(parts.status, 200 | 304);
+    Ok(cacheable.then_some(Fetch { at_us, address, host, target, bytes: bytes.unwrap_or(0) }))
+}
+
 /// The pieces of a line, uninterpreted but for the numbers.
 struct Parts<'a> {
     host: Option<&'a [u8]>,

@@ -1,6 +1,7 @@
 //! Key traces: which key was asked for, one after the other, for caches.
 
 use crate::TraceError;
+use crate::access_log::fetch;
 use crate::error::lower_first;
 use crate::read::{Input, ReadOptions, open_lines};
 use crate::source::{Line, open_plain};
@@ -24,6 +25,8 @@ pub enum KeyFormat {
     I64,
     /// Mooncake's: a JSON object a line; each of its `hash_ids` is a key.
     Mooncake,
+    /// Apache's and nginx's: the path and query of each GET that was answered by 200 or 304, with the host if it is told.
+    AccessLog,
 }
 
 /// Bytes of a block in the ARC paper's traces.
@@ -34,7 +37,8 @@ const PROGRESS_LINES: u64 = 1 << 16;
 const XZ: &[u8] = b"\xfd7zXZ\0";
 
 impl KeyFormat {
-    pub const ALL: [KeyFormat; 6] = [Self::Keys, Self::Arc, Self::Lirs, Self::I32, Self::I64, Self::Mooncake];
+    pub const ALL: [KeyFormat; 7] =
+        [Self::Keys, Self::Arc, Self::Lirs, Self::I32, Self::I64, Self::Mooncake, Self::AccessLog];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -45,6 +49,7 @@ impl KeyFormat {
             Self::I32 => "keys-i32",
             Self::I64 => "keys-i64",
             Self::Mooncake => "mooncake",
+            Self::AccessLog => "access-log",
         }
     }
 
@@ -58,10 +63,13 @@ impl KeyFormat {
             .ok_or_else(|| format!("{text:?} is no format of keys, there are {names}"))
     }
 
-    /// From the first line with something on it: the two that nothing else looks like.
+    /// From the first line with something on it: the three that nothing else looks like.
     fn guess(line: &[u8]) -> Option<Self> {
         if line.starts_with(b"{") && memchr::memmem::find(line, b"\"hash_ids\"").is_some() {
             return Some(Self::Mooncake);
+        }
+        if fetch(line).is_ok() {
+            return Some(Self::AccessLog);
         }
         let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
         let numbers = fields.clone().all(|field| number(field).is_some());
@@ -78,7 +86,18 @@ pub struct KeyTrace {
     pub keys: usize,
     /// Bytes by key, as its first request has them; `None` where the trace does not tell.
     pub bytes: Option<Vec<u64>>,
+    /// Who asked and when, by request; `None` where the trace does not tell.
+    pub visits: Option<Vec<Visit>>,
     pub report: ReadReport,
+}
+
+/// Who asked for a key, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visit {
+    /// Users by number.
+    pub user: u32,
+    /// Microseconds since 1970.
+    pub at_us: i64,
 }
 
 /// Numbers for keys.
@@ -91,6 +110,8 @@ struct Gather {
     sized: bool,
     unsized_line: bool,
     requests: Vec<u32>,
+    visits: Vec<Visit>,
+    users: HashMap<Box<[u8]>, u32>,
     max: usize,
 }
 
@@ -153,8 +174,24 @@ impl Gather {
                 }
                 Ok(())
             }
+            KeyFormat::AccessLog => self.fetched(text),
             KeyFormat::I32 | KeyFormat::I64 => Ok(()),
         }
+    }
+
+    fn fetched(&mut self, text: &[u8]) -> Result<(), Refused> {
+        let Some(fetch) = fetch(text)? else { return Ok(()) };
+        let mut key = fetch.host.unwrap_or_default().to_vec();
+        key.extend_from_slice(fetch.target);
+        self.name(&key, fetch.bytes)?;
+        // An answer by what the client had has no size; the largest is that of the whole.
+        if let Some(bytes) = self.requests.last().and_then(|key| self.bytes.get_mut(*key as usize)) {
+            *bytes = (*bytes).max(fetch.bytes);
+        }
+        let next = self.users.len() as u32;
+        let user = *self.users.entry(fetch.address.into()).or_insert(next);
+        self.visits.push(Visit { user, at_us: fetch.at_us });
+        Ok(())
     }
 
     fn keyed(&mut self, text: &[u8]) -> Result<(), Refused> {
@@ -251,9 +288,20 @@ pub fn read_keys(
         let why = "some lines have a size and some have none: give every key one, or none".to_owned();
         return Err(TraceError::Option { option: "--format keys", why });
     }
-    let sized = gather.sized || format == Some(KeyFormat::Arc);
+    let sized = gather.sized || matches!(format, Some(KeyFormat::Arc | KeyFormat::AccessLog));
     let keys = gather.bytes.len();
-    Ok(KeyTrace { requests: gather.requests, keys, bytes: sized.then_some(gather.bytes), report })
+    let Gather { mut requests, visits, bytes, .. } = gather;
+    let visits = (visits.len() == requests.len()).then(|| in_order(&mut requests, visits));
+    Ok(KeyTrace { requests, keys, bytes: sized.then_some(bytes), visits, report })
+}
+
+/// Puts requests in order of time: a log's lines stand in the order in which answers ended.
+fn in_order(requests: &mut Vec<u32>, visits: Vec<Visit>) -> Vec<Visit> {
+    let mut both: Vec<(u32, Visit)> = requests.drain(..).zip(visits).collect();
+    both.sort_by_key(|(_, visit)| visit.at_us);
+    let (keys, visits) = both.into_iter().unzip();
+    *requests = keys;
+    visits
 }
 
 fn read_lines(
@@ -388,6 +436,27 @@ mod tests {
             &[0, 1, 1],
             None,
         );
+    }
+
+    #[test]
+    fn an_access_log_tells_who_asked_for_what_in_order_of_time() {
+        let line = |user: &str, second: u32, request: &str, end: &str| {
+            format!("{user} - - [17/May/2015:10:05:{second:02} +0000] \"{request} HTTP/1.1\" {end}\n")
+        };
+        let log = [
+            line("1.1.1.1", 5, "GET /a?x=1", "200 70"),
+            line("2.2.2.2", 3, "GET /b", "304 -"),
+            line("2.2.2.2", 4, "POST /b", "200 9"),
+            line("1.1.1.1", 9, "GET /b", "200 30"),
+            line("1.1.1.1", 9, "GET /c", "404 30"),
+            line("1.1.1.1", 7, "GET /a?x=2", "200 70"),
+        ];
+        let trace = read(None, log.concat().as_bytes(), true).unwrap();
+        // Keys are numbered as they stand in the file: /a?x=1, /b, /a?x=2.
+        assert_eq!((trace.requests, trace.bytes), (vec![1, 0, 2, 1], Some(vec![70, 30, 70])));
+        let visits = trace.visits.unwrap();
+        assert_eq!(visits.iter().map(|visit| visit.user).collect::<Vec<_>>(), [1, 0, 0, 0]);
+        assert_eq!(visits[1].at_us - visits[0].at_us, 2_000_000);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use access_log::{ServiceRule, UserFrom};
 pub use csv::ColumnMap;
 pub use error::TraceError;
 pub use format::Format;
-pub use keys::{KeyFormat, KeyTrace, read_keys};
+pub use keys::{KeyFormat, KeyTrace, Visit, read_keys};
 pub use read::{Input, ReadOptions, Recorded, read, read_records};
 pub use record::{Record, Sink};
 pub use source::open_plain;

@@ -105,9 +105,10 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "KEY=X,X,...")]
     sweep: Vec<String>,
     /// Instead of policies, caches of so many keys (or bytes, with their unit) on a trace of keys: hit ratios of Forerun's own store
-    /// beside lru, arc, s3-fifo, w-tinylfu and the optimum. Formats: keys, keys-arc, keys-lirs, keys-i32, keys-i64, mooncake
+    /// beside lru, arc, s3-fifo, w-tinylfu and the optimum. Of an access log also with
+    /// prefetch. Formats: keys, keys-arc, keys-lirs, keys-i32, keys-i64, mooncake, access-log
     #[arg(long, value_name = "SIZE[,SIZE...]", conflicts_with_all = [
-        "journal", "map", "service", "user", "policy", "start", "per_instance", "capacity", "config", "cold_start_cost", "split",
+        "journal", "map", "service", "user", "policy", "start", "per_instance", "capacity", "config", "cold_start_cost",
         "only", "until", "decisions", "sweep", "html",
     ])]
     cache: Vec<String>,

@@ -46,14 +46,35 @@ fn hit_ratios_of_every_policy_and_size() {
 
 #[test]
 fn sizes_in_bytes_and_a_table() {
-    let output = replay(b"a 600\nb 500\na 600\nb 500\n", &["--format", "keys", "--cache", "1KB,2KB"]);
+    let output = replay(b"a 600\nb 500\na 600\nb 500\n", &["--format", "keys", "--cache", "1KB,8KB"]);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{err}");
     assert!(out.starts_with("4 requests of 2 keys; "), "{out}");
     let row = |start: &str| out.lines().find(|line| line.starts_with(start)).map(str::to_owned);
     assert!(row("SIZE").is_some_and(|line| line.ends_with("BELADY")), "{out}");
-    assert!(row("2KB").is_some_and(|line| line.matches("50.00%").count() == 6), "{out}");
+    assert!(row("8KB").is_some_and(|line| line.matches("50.00%").count() == 6), "{out}");
     assert!(out.contains("of bytes"), "{out}");
+}
+
+/// A log of users who ask for a page and then for its picture, in a cache that holds one of both.
+#[test]
+fn an_access_log_has_a_row_with_prefetch_and_a_part_that_is_scored() {
+    let line = |n: u32| {
+        let (user, minute, path) = (n / 2, n / 2, ["/page", "/picture"][(n % 2) as usize]);
+        let at = format!("17/May/2015:{:02}:{:02}:{:02} +0000", minute / 60, minute % 60, n % 2 * 9);
+        format!("10.0.0.{user} - - [{at}] \"GET {path}?v=1 HTTP/1.1\" 200 30\n")
+    };
+    let log: String = (0..200).map(line).collect();
+    let output = replay(log.as_bytes(), &["--cache", "1KB", "--split", "0.5", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = told["cache"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().filter_map(|row| row["policy"].as_str()).collect();
+    assert_eq!(names[..3], ["forerun", "forerun+prefetch", "lru"]);
+    assert!(rows.iter().all(|row| row["requests"] == 100 && row["hits"] == 100), "{told}");
+    assert_eq!(rows[1]["prefetch"]["fetches"], 0);
+    assert!(rows[0].get("prefetch").is_none());
+    let output = replay(log.as_bytes(), &["--cache", "1KB", "--split", "2"]);
+    assert!(text(&output.stderr).starts_with("forerun: --split: with --cache a part from 0"), "{output:?}");
 }
 
 #[test]

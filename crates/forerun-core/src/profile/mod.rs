@@ -8,6 +8,7 @@
 //! bounded table. Constant time per activity.
 
 mod counts;
+pub mod follows;
 pub mod gaps;
 pub mod keys;
 pub mod next;

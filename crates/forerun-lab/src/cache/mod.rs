@@ -8,9 +8,12 @@ mod arc;
 mod belady;
 mod lists;
 mod lru;
+mod prefetch;
 mod s3fifo;
 mod sketch;
 mod tinylfu;
+
+pub use prefetch::{Holds, PrefetchScores, replay_prefetch, room_beside_prefetch};
 
 use forerun_trace::KeyTrace;
 use serde::Serialize;
@@ -98,22 +101,30 @@ pub struct CacheScores {
     /// Of all bytes asked for, those that were there; null where the trace does not tell sizes.
     pub byte_hit_ratio: Option<f64>,
     pub knows_the_future: bool,
+    /// What was fetched ahead; left out where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefetch: Option<PrefetchScores>,
 }
 
 /// Counts hits.
 struct Counted<'a> {
     trace: &'a KeyTrace,
+    /// The first request that counts.
+    from: usize,
     hits: u64,
     bytes: u128,
     hit_bytes: u128,
 }
 
 impl<'a> Counted<'a> {
-    fn new(trace: &'a KeyTrace) -> Self {
-        Self { trace, hits: 0, bytes: 0, hit_bytes: 0 }
+    fn new(trace: &'a KeyTrace, from: usize) -> Self {
+        Self { trace, from, hits: 0, bytes: 0, hit_bytes: 0 }
     }
 
-    fn told(&mut self, key: Key, hit: bool) {
+    fn told(&mut self, at: usize, key: Key, hit: bool) {
+        if at < self.from {
+            return;
+        }
         self.hits += u64::from(hit);
         if let Some(bytes) = &self.trace.bytes {
             let bytes = u128::from(bytes[key as usize]);
@@ -123,7 +134,7 @@ impl<'a> Counted<'a> {
     }
 
     fn scores(&self, policy: &str, knows_the_future: bool) -> CacheScores {
-        let requests = self.trace.requests.len() as u64;
+        let requests = self.trace.requests.len().saturating_sub(self.from) as u64;
         let bytes = self.trace.bytes.as_ref().filter(|_| self.bytes > 0);
         CacheScores {
             policy: policy.to_owned(),
@@ -132,20 +143,22 @@ impl<'a> Counted<'a> {
             hit_ratio: self.hits as f64 / requests.max(1) as f64,
             byte_hit_ratio: bytes.map(|_| self.hit_bytes as f64 / self.bytes as f64),
             knows_the_future,
+            prefetch: None,
         }
     }
 }
 
-/// Runs a trace through something that keeps keys. `progress` is told of the requests so far, now and then.
+/// Runs a trace through something that keeps keys, scored from the request of number `from` on. `progress` is told of the
+/// requests so far, now and then.
 pub fn replay_keep(
     name: &str,
     keep: &mut dyn Keep,
-    trace: &KeyTrace,
+    (trace, from): (&KeyTrace, usize),
     progress: &mut dyn FnMut(u64),
 ) -> CacheScores {
-    let mut counted = Counted::new(trace);
+    let mut counted = Counted::new(trace, from);
     for (at, &key) in trace.requests.iter().enumerate() {
-        counted.told(key, keep.request(key));
+        counted.told(at, key, keep.request(key));
         if at % PROGRESS_REQUESTS == 0 {
             progress(at as u64);
         }
@@ -157,25 +170,25 @@ pub fn replay_keep(
 pub fn replay_rival(
     rival: CacheRival,
     size: CacheSize,
-    trace: &KeyTrace,
+    (trace, from): (&KeyTrace, usize),
     progress: &mut dyn FnMut(u64),
 ) -> Option<CacheScores> {
     let (capacity, units) = (size.units(), size.units_of(trace)?);
-    let name = rival.name();
+    let (name, scored) = (rival.name(), (trace, from));
     Some(match rival {
-        CacheRival::Lru => replay_keep(name, &mut lru::Lru::new(capacity, units), trace, progress),
-        CacheRival::Arc => replay_keep(name, &mut arc::ArcCache::new(capacity, units), trace, progress),
-        CacheRival::S3Fifo => replay_keep(name, &mut s3fifo::S3Fifo::new(capacity, units), trace, progress),
+        CacheRival::Lru => replay_keep(name, &mut lru::Lru::new(capacity, units), scored, progress),
+        CacheRival::Arc => replay_keep(name, &mut arc::ArcCache::new(capacity, units), scored, progress),
+        CacheRival::S3Fifo => replay_keep(name, &mut s3fifo::S3Fifo::new(capacity, units), scored, progress),
         CacheRival::WTinyLfu => {
             let all: u128 = units.iter().map(|units| u128::from(*units)).sum();
             let entries = u128::from(capacity) * units.len() as u128 / all.max(1);
             let entries = entries.clamp(1, units.len().max(1) as u128) as u64;
-            replay_keep(name, &mut tinylfu::TinyLfu::new(capacity, entries, units), trace, progress)
+            replay_keep(name, &mut tinylfu::TinyLfu::new(capacity, entries, units), scored, progress)
         }
         CacheRival::Belady => {
-            let mut counted = Counted::new(trace);
+            let mut counted = Counted::new(trace, from);
             belady::hits(&trace.requests, &units, capacity, |at, hit| {
-                counted.told(trace.requests[at], hit);
+                counted.told(at, trace.requests[at], hit);
                 if at % PROGRESS_REQUESTS == 0 {
                     progress(at as u64);
                 }

@@ -114,11 +114,12 @@ fn nothing_beats_the_optimum_and_it_is_attained() {
 #[test]
 fn scores_count_requests_and_bytes() {
     let trace = trace(&[0, 1, 0, 0], Some(&[10, 30]));
-    let scores = replay_rival(CacheRival::Lru, CacheSize::Bytes(40), &trace, &mut |_| {}).unwrap();
+    let scores = replay_rival(CacheRival::Lru, CacheSize::Bytes(40), (&trace, 0), &mut |_| {}).unwrap();
     assert_eq!((scores.requests, scores.hits, scores.hit_ratio), (4, 2, 0.5));
     assert_eq!(scores.byte_hit_ratio, Some(20.0 / 60.0));
     let unsized_trace = KeyTrace { bytes: None, ..trace };
-    assert!(replay_rival(CacheRival::Lru, CacheSize::Bytes(40), &unsized_trace, &mut |_| {}).is_none());
-    let scores = replay_rival(CacheRival::Lru, CacheSize::Entries(1), &unsized_trace, &mut |_| {}).unwrap();
+    assert!(replay_rival(CacheRival::Lru, CacheSize::Bytes(40), (&unsized_trace, 0), &mut |_| {}).is_none());
+    let scores =
+        replay_rival(CacheRival::Lru, CacheSize::Entries(1), (&unsized_trace, 0), &mut |_| {}).unwrap();
     assert_eq!((scores.hits, scores.byte_hit_ratio), (1, None));
 }

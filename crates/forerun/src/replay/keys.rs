@@ -6,8 +6,11 @@ use super::{ReplayArgs, bad, notes, sizes};
 use crate::failure::Failure;
 use crate::terminal;
 use comfy_table::CellAlignment;
-use forerun_cache::{Cache, Key, Limits, Memory};
-use forerun_lab::{CacheRival, CacheScores, CacheSize, Keep, replay_keep, replay_rival};
+use forerun_cache::{Cache, Key, LARGEST_PART, Limits, Memory, Store};
+use forerun_lab::{
+    CacheRival, CacheScores, CacheSize, Holds, Keep, replay_keep, replay_prefetch, replay_rival,
+    room_beside_prefetch,
+};
 use forerun_trace::{Input, KeyFormat, KeyTrace, ReadOptions, TraceError, read_keys};
 use forerun_types::TenantKey;
 use serde_json::{Value, json};
@@ -15,8 +18,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What our own row is called.
+/// What our own row is called, and that with prefetch.
 const OURS: &str = "forerun";
+const AHEAD: &str = "forerun+prefetch";
 
 /// A size as it was written, and all policies at it.
 struct Rows {
@@ -38,18 +42,27 @@ pub(super) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), Failure>
         return Err(bad(format!("--cache: {} is in bytes, and {sized}", told[n])));
     }
     let requests = trace.requests.len() as u64;
-    let runs = (sizes.len() * (1 + CacheRival::ALL.len())) as u64;
+    let from = first_scored(args, &trace)?;
+    let scored = (&trace, from);
+    let ours = 1 + usize::from(trace.visits.is_some());
+    let runs = (sizes.len() * (ours + CacheRival::ALL.len())) as u64;
     let mut progress = Progress::new("replaying", Some(requests * runs));
     let began = Instant::now();
     let mut done = 0;
     let mut rows = Vec::new();
     for (told, size) in told.into_iter().zip(sizes) {
         let Some(units) = size.units_of(&trace) else { continue };
-        let mut store = Kept::new(size.units(), units, args.seed);
-        let mut scores = vec![replay_keep(OURS, &mut store, &trace, &mut |n| progress.at(done + n))];
+        let mut store = Kept::new(size, Arc::clone(&units), args.seed);
+        let mut scores = vec![replay_keep(OURS, &mut store, scored, &mut |n| progress.at(done + n))];
         done += requests;
+        if trace.visits.is_some() {
+            let mut store = Kept::new(beside_prefetch(size), Arc::clone(&units), args.seed);
+            let room = (size.units(), &*units);
+            scores.extend(replay_prefetch(AHEAD, &mut store, scored, room, &mut |n| progress.at(done + n)));
+            done += requests;
+        }
         for rival in CacheRival::ALL {
-            scores.extend(replay_rival(rival, size, &trace, &mut |n| progress.at(done + n)));
+            scores.extend(replay_rival(rival, size, scored, &mut |n| progress.at(done + n)));
             done += requests;
         }
         rows.push(Rows { told, scores });
@@ -81,6 +94,15 @@ fn size(text: &str) -> Result<CacheSize, Failure> {
     })
 }
 
+/// `--split`: a part of the requests, which only teach.
+fn first_scored(args: &ReplayArgs, trace: &KeyTrace) -> Result<usize, Failure> {
+    let Some(text) = &args.split else { return Ok(0) };
+    let part = text.parse::<f64>().ok().filter(|part| (0.0..1.0).contains(part));
+    let part =
+        part.ok_or_else(|| bad(format!("--split: with --cache a part from 0 to below 1, not {text:?}")))?;
+    Ok((trace.requests.len() as f64 * part) as usize)
+}
+
 fn read(args: &ReplayArgs) -> Result<KeyTrace, Failure> {
     let format = args.format.as_deref().map(KeyFormat::parse).transpose();
     let format = format.map_err(|why| bad(format!("--format: with --cache, {why}")))?;
@@ -93,17 +115,31 @@ fn read(args: &ReplayArgs) -> Result<KeyTrace, Failure> {
     })
 }
 
+fn beside_prefetch(size: CacheSize) -> CacheSize {
+    match size {
+        CacheSize::Entries(entries) => CacheSize::Entries(room_beside_prefetch(entries)),
+        CacheSize::Bytes(bytes) => CacheSize::Bytes(room_beside_prefetch(bytes)),
+    }
+}
+
 /// The store as the lab drives it: what is missing is fetched and put at once.
 struct Kept {
     cache: Cache<Memory<()>>,
     units: Arc<[u64]>,
+    /// What takes more is not kept.
+    largest: u64,
 }
 
 impl Kept {
-    fn new(capacity: u64, units: Arc<[u64]>, seed: u64) -> Self {
+    fn new(size: CacheSize, units: Arc<[u64]>, seed: u64) -> Self {
+        let capacity = size.units();
+        let largest = match size {
+            CacheSize::Entries(_) => 1,
+            CacheSize::Bytes(bytes) => bytes / LARGEST_PART,
+        };
         // Places are told apart for purges, of which a trace has none.
         let memory = Memory::new(Limits { bytes: capacity, entry_bytes: 0 }, seed);
-        Self { cache: Cache::new(memory, 1, seed), units }
+        Self { cache: Cache::new(memory, 1, seed), units, largest }
     }
 }
 
@@ -115,8 +151,17 @@ impl Keep for Kept {
             return true;
         }
         let begun = self.cache.begin();
-        self.cache.put(entry, begun, (), self.units[key as usize]);
+        let units = self.units[key as usize];
+        if units <= self.largest {
+            self.cache.put(entry, begun, (), units);
+        }
         false
+    }
+}
+
+impl Holds for Kept {
+    fn holds(&self, key: u32) -> bool {
+        self.cache.store().peek(Key { tenant: TenantKey(0), name: &key.to_le_bytes() }).is_some()
     }
 }
 
@@ -169,10 +214,23 @@ fn people(trace: &KeyTrace, rows: &[Rows], speed: f64) -> String {
     }
     let (requests, keys) = (trace.requests.len(), trace.keys);
     format!(
-        "{requests} requests of {keys} keys; {speed:.0} a second\n\n{}\n{}\n",
+        "{requests} requests of {keys} keys; {speed:.0} a second\n\n{}\n{}{}\n",
         terminal::lines(&shown),
+        fetched(rows),
         "belady knows the future: with keys of one size no policy has more hits"
     )
+}
+
+/// What prefetch fetched, a line a size; empty without.
+fn fetched(rows: &[Rows]) -> String {
+    let told = rows.iter().flat_map(|row| row.scores.iter().map(move |scores| (row, scores)));
+    told.filter_map(|(row, scores)| Some((&row.told, scores.prefetch?)))
+        .map(|(size, prefetch)| {
+            let (fetches, mb) = (prefetch.fetches, prefetch.bytes as f64 / 1e6);
+            let waste = prefetch.waste_ratio * 100.0;
+            format!("{size}: {fetches} fetched ahead, {mb:.2} MB, {waste:.1}% of the bytes in vain\n")
+        })
+        .collect()
 }
 
 /// Where all keys are of one size, bytes tell nothing new.
@@ -205,8 +263,8 @@ mod tests {
     fn the_store_takes_in_what_it_missed() {
         let requests = [0, 1, 0, 2, 0];
         let trace = KeyTrace { requests: requests.to_vec(), keys: 3, ..KeyTrace::default() };
-        let mut store = Kept::new(3, vec![1; 3].into(), 1);
-        let scores = replay_keep(OURS, &mut store, &trace, &mut |_| {});
+        let mut store = Kept::new(CacheSize::Entries(3), vec![1; 3].into(), 1);
+        let scores = replay_keep(OURS, &mut store, (&trace, 0), &mut |_| {});
         assert_eq!((scores.requests, scores.hits), (5, 2));
     }
 }
