@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Forecast(Box<ForecastArgs>),
     /// What a running Forerun does now, service by service
     Status(StatusArgs),
+    /// The same live in the terminal, with keys to explain, wake, pause and resume
+    Top(TopArgs),
     /// Bring a service up as a request would, without one
     Wake(ControlArgs),
     /// Leave a service as it is now, until it is resumed
@@ -64,6 +66,16 @@ pub(crate) enum Command {
     /// Make, list, rotate or revoke what opens the API where it needs a token
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Print what completes forerun's arguments in a shell
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each command into a folder
+    Man {
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
     /// Write, check or describe a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -292,6 +304,15 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) api: ApiAddress,
+    /// How often the API is asked
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub(crate) every: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     /// Name of the service
     #[arg(value_name = "SERVICE")]
@@ -398,6 +419,11 @@ pub(crate) enum ConfigCommand {
     Check(ConfigFile),
     /// Print the JSON Schema of the configuration
     Schema,
+}
+
+/// The whole command line, for what is made from it.
+pub(crate) fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
 }
 
 /// Reads the arguments. Help and version are printed here, as they are no failure.

@@ -2,6 +2,11 @@
 
 use comfy_table::{Table, presets};
 
+/// Whether colours may be shown where it is a terminal (no-color.org).
+pub(crate) fn colours(is_terminal: bool) -> bool {
+    is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// A table without lines around it; as wide as its content, so that output is the same in a pipe.
 pub(crate) fn table<'h>(headers: impl IntoIterator<Item = &'h str>) -> Table {
     let mut table = Table::new();

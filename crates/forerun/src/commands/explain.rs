@@ -68,6 +68,11 @@ fn find<'a>(status: &'a Status, name: &str) -> Result<(&'a ServiceStatus, Option
     Err(Failure::Running(format!("no service or instance is called `{name}`{mend}")))
 }
 
+/// What is known of a service without asking who woke it.
+pub(crate) fn in_short(s: &ServiceStatus, now: f64) -> String {
+    people(s, &Wakes::default(), now)
+}
+
 fn people(s: &ServiceStatus, wakes: &Wakes, now: f64) -> String {
     let ago = |at: f64| format!("{} ago", seconds((now - at).max(0.0)));
     let mut text = format!(

@@ -12,6 +12,7 @@ mod doctor_engines;
 mod explain;
 mod forecast;
 mod forecast_page;
+mod manual;
 pub(crate) mod predict;
 mod route;
 #[cfg(feature = "docker")]
@@ -19,6 +20,7 @@ mod sablier;
 mod savings;
 mod status;
 mod token;
+mod top;
 mod up;
 mod why;
 
@@ -47,6 +49,9 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<(), Failure> 
         Command::Predict(args) => predict::run(&args, out),
         Command::Forecast(args) => forecast::run(&args, out),
         Command::Status(args) => status::run(&args, out),
+        Command::Top(args) => top::run(&args),
+        Command::Completions { shell } => manual::completions(shell, out),
+        Command::Man { out: folder } => manual::man(folder.as_deref(), out),
         Command::Wake(args) => control::run("wake", &args, out),
         Command::Pause(args) => control::run("pause", &args, out),
         Command::Resume(args) => control::run("resume", &args, out),

@@ -5,8 +5,8 @@ use crate::cli::UpArgs;
 use crate::config::{Config, Service};
 use crate::engines::Engines;
 use crate::failure::Failure;
-use crate::open_files;
 use crate::zones::Zones;
+use crate::{open_files, terminal};
 use forerun_api::{Api, Guard};
 use forerun_engine::live::{Engine, Settings};
 use std::io::{self, IsTerminal, Write};
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &UpArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 fn log() {
     let filter = EnvFilter::try_from_env("FORERUN_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colours = terminal::colours(io::stderr().is_terminal());
     // A second call in one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -21,6 +21,7 @@ mod kill;
 mod spare;
 mod starts;
 mod tokens;
+mod top;
 mod websocket;
 mod wedged;
 mod why;
