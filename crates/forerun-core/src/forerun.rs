@@ -266,6 +266,7 @@ impl Policy for Forerun {
 mod tests {
     use super::*;
     use crate::forecast::Chance;
+    use crate::forecast::parts::Falls;
     use forerun_types::Reason;
 
     fn view(spec: &ServiceSpec, idle_cpu_milli: u64, resume: Option<Span>) -> View<'_> {
@@ -286,7 +287,7 @@ mod tests {
     /// What a chance within a minute makes of an instance of 100 MB that starts in 10 s and is there.
     fn check(chance: f64, idle_cpu_milli: u64, resume: Option<Span>) -> (bool, bool) {
         let spec = ServiceSpec::named(ServiceId(0), "s");
-        let level = LevelChances::of(&[Chance { chance, within: Span::from_secs(60) }]);
+        let level = LevelChances::of(&[Chance::even(chance, Span::from_secs(60))]);
         let value = price(&level, true, &view(&spec, idle_cpu_milli, resume), 1.0, CORE_MILLI_GB);
         (value.is_hot(), value.is_frozen())
     }
@@ -297,7 +298,7 @@ mod tests {
     fn what_counts_dearer_is_kept_at_smaller_chances() {
         let spec = ServiceSpec::named(ServiceId(0), "s");
         let kept = |chance: f64, dearer_milli: u32| {
-            let level = LevelChances::of(&[Chance { chance, within: Span::from_secs(60) }]);
+            let level = LevelChances::of(&[Chance::even(chance, Span::from_secs(60))]);
             let view = View { dearer_milli, ..view(&spec, 0, None) };
             price(&level, true, &view, 1.0, CORE_MILLI_GB).is_hot()
         };
@@ -311,7 +312,7 @@ mod tests {
     fn decided(chances: &[f64], crowd: f64) -> (bool, bool) {
         let spec = ServiceSpec::named(ServiceId(0), "s");
         let bins: Vec<Chance> =
-            chances.iter().map(|&chance| Chance { chance, within: Span::from_secs(60) }).collect();
+            chances.iter().map(|&chance| Chance::even(chance, Span::from_secs(60))).collect();
         let (level, view) = (LevelChances::of(&bins), view(&spec, 0, None));
         let hot = |up| price(&level, up, &view, crowd, CORE_MILLI_GB).is_hot();
         (hot(true), hot(false))
@@ -332,6 +333,27 @@ mod tests {
         ] {
             assert_eq!(decided(chances, crowd), expect, "{chances:?} {crowd}");
         }
+    }
+
+    #[test]
+    fn what_is_needed_late_in_a_bin_is_started_late_in_it() {
+        let spec = ServiceSpec::named(ServiceId(0), "s");
+        let late = Falls::of(&std::array::from_fn(|part| f64::from(u8::from(part == 14))));
+        let bins =
+            [Chance { falls: late, ..Chance::even(0.98, Span::from_secs(120)) }, Chance::even(0.0, Span(1))];
+        // Needed between 105 s and 112.5 s; a start takes 10 s.
+        for (passed, expect) in
+            [(0, [false, false]), (90, [false, false]), (96, [true, true]), (113, [false, false])]
+        {
+            let at = Span::from_secs(passed);
+            let level =
+                LevelChances::of(&bins).seen_from([at, at + Span::from_secs(10).min(bins[0].within - at)], 0);
+            let hot = [true, false].map(|up| price(&level, up, &view(&spec, 0, None), 1.0, 1).is_hot());
+            assert_eq!(hot, expect, "{passed} s");
+        }
+        // What is evenly spread is worth its keeping at once.
+        let even = LevelChances::of(&[Chance::even(0.98, Span::from_secs(120))]);
+        assert!(price(&even, true, &view(&spec, 0, None), 1.0, 1).is_hot());
     }
 
     /// A service that is asked every 30 s, and foresight that is made to have let it go each time.
@@ -397,12 +419,17 @@ mod tests {
         /// Or the core would start and stop the same instance at one instant, without end.
         #[test]
         fn what_is_worth_starting_is_worth_keeping(
-            chances in proptest::collection::vec((0.0f64..1.0, 1u64..200), 1..10),
+            chances in proptest::collection::vec((0.0f64..1.0, 1u64..200, 0u32..1 << 16), 1..10),
             ready in 0usize..5, passed in 0.0f64..1.0, lead_part in 0.0f64..1.0, crowd in 1.0f64..5.0,
         ) {
             let bins: Vec<Chance> = chances
                 .iter()
-                .map(|&(chance, seconds)| Chance { chance: chance * chance, within: Span::from_secs(seconds) })
+                .map(|&(chance, seconds, parts)| {
+                    // Needs fall in some parts only; in all alike if in none.
+                    let weights = std::array::from_fn(|part| f64::from(parts >> part & 1));
+                    let falls = if parts == 0 { Falls::EVEN } else { Falls::of(&weights) };
+                    Chance { falls, ..Chance::even(chance * chance, Span::from_secs(seconds)) }
+                })
                 .collect();
             let ready = ready.min(bins.len() - 1);
             let passed = Span((bins[0].within.0 as f64 * passed) as u64);

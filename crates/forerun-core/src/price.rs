@@ -1,6 +1,6 @@
 //! What an idle instance is worth, by foresight and by the reactive rule beneath it.
 
-use crate::forecast::{BINS_MAX, Chance, LevelChances};
+use crate::forecast::{LevelChances, Step};
 use crate::policy::{Frozen, LevelValue, View, density};
 use crate::trust::{Costs, Track};
 use forerun_types::{Reason, Span};
@@ -31,16 +31,16 @@ struct Stretch {
 }
 
 impl Prices {
-    /// What it is worth to have an instance over the first of these bins and to do the best after, over not having it
+    /// What it is worth to have an instance over the first of these steps and to do the best after, over not having it
     /// then and doing the best after; and how long it would be kept.
     ///
-    /// Backward induction over the bins (Bellman, *Dynamic Programming*, 1957): one that is there may be kept, which
-    /// costs its idling until the need, or let go; one that is not there may be started ahead of the next bin.
-    fn best(&self, bins: &[Chance]) -> (f64, Stretch) {
+    /// Backward induction over the steps (Bellman, *Dynamic Programming*, 1957): one that is there may be kept, which
+    /// costs its idling until the need, or let go; one that is not there may be started ahead of the next step.
+    fn best(&self, steps: impl DoubleEndedIterator<Item = Step>) -> (f64, Stretch) {
         let (mut there, mut gone, mut first) = (0.0f64, 0.0f64, 0.0);
         let mut stretch = Stretch::default();
-        for bin in bins.iter().rev() {
-            let (needed, width) = (bin.chance, bin.within.0 as f64);
+        for step in steps.rev() {
+            let (needed, width) = (step.chance, step.within.0 as f64);
             let idle = 1.0 - needed;
             let keep =
                 needed * (self.gain - self.idle_us * width / 2.0) + idle * (there - self.idle_us * width);
@@ -60,13 +60,7 @@ impl Prices {
 impl Prices {
     /// What it is worth to have one instance more, that is there or is not yet, and for how long it would be kept.
     fn net(&self, level: &LevelChances, up: bool) -> (f64, Stretch) {
-        let mut room = [Chance::default(); BINS_MAX];
-        let mut len = 0;
-        for (slot, bin) in room.iter_mut().zip(level.bins(!up)) {
-            *slot = bin;
-            len += 1;
-        }
-        let (net, stretch) = self.best(&room[..len]);
+        let (net, stretch) = self.best(level.steps(!up));
         if up { (net, stretch) } else { ((net - self.start) * level.idle_until_ready(), stretch) }
     }
 
@@ -75,8 +69,8 @@ impl Prices {
     fn densest(&self, level: &LevelChances) -> (f64, f64) {
         let (mut idle, mut net, mut until) = (1.0, 0.0, 0.0);
         let mut best = (f64::NEG_INFINITY, 1.0);
-        for bin in level.bins(false) {
-            let (needed, width) = (idle * bin.chance, bin.within.0 as f64);
+        for step in level.steps(false) {
+            let (needed, width) = (idle * step.chance, step.within.0 as f64);
             net += needed * self.gain - self.idle_us * (idle * width - needed * width / 2.0);
             until += idle * width;
             idle -= needed;

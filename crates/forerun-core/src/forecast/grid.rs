@@ -36,6 +36,12 @@ impl AgeGrid {
         Span(self.grain_us)
     }
 
+    /// Whether it matters where in a bin an age lies: load that is seen in whole periods is at their beginnings.
+    #[must_use]
+    pub fn tells_parts(&self) -> bool {
+        self.fine
+    }
+
     fn young(&self) -> usize {
         if self.fine { YOUNG } else { 1 }
     }

@@ -6,6 +6,8 @@
 //! 1/(2 + age in grains). Gaps that still run count as at risk for every age that they have passed.
 
 use super::grid::AgeGrid;
+use super::parts::{Falls, Within};
+use forerun_types::Span;
 use serde::{Deserialize, Serialize};
 
 /// What the pooled hazard weighs against a level's own gaps, in gaps. Small, because a service's own rhythm is the
@@ -90,10 +92,18 @@ impl Pool {
     }
 }
 
+/// Gaps that ended in one bin.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Ended {
+    bin: u16,
+    count: u16,
+    within: Within,
+}
+
 /// One level's own gaps: how many ended in each bin, sparse and sorted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OwnGaps {
-    ended: Vec<(u16, u16)>,
+    ended: Vec<Ended>,
     total: u32,
     /// Gaps that ended in each octave, and passages through one of its bins.
     octaves: Vec<(f32, f32)>,
@@ -103,7 +113,9 @@ impl OwnGaps {
     /// Those of a level that never was in use.
     pub const NONE: Self = Self { ended: Vec::new(), total: 0, octaves: Vec::new() };
 
-    pub fn ended(&mut self, bin: usize, pool: &Pool) {
+    pub fn ended(&mut self, gap: Span, pool: &Pool) {
+        let bin = pool.grid.bin(gap);
+        let passed = gap - pool.grid.start(bin);
         let last = usize::from(pool.octave_of[bin]);
         if self.octaves.len() <= last {
             self.octaves.resize(last + 1, (0.0, 0.0));
@@ -115,10 +127,15 @@ impl OwnGaps {
         self.octaves[last].0 += 1.0;
         self.octaves[last].1 += inside as f32 + 1.0;
         let bin = bin as u16;
-        match self.ended.binary_search_by_key(&bin, |e| e.0) {
-            Ok(at) => self.ended[at].1 = self.ended[at].1.saturating_add(1),
-            Err(at) => self.ended.insert(at, (bin, 1)),
-        }
+        let at = match self.ended.binary_search_by_key(&bin, |e| e.bin) {
+            Ok(at) => at,
+            Err(at) => {
+                self.ended.insert(at, Ended { bin, count: 0, within: Within::default() });
+                at
+            }
+        };
+        self.ended[at].count = self.ended[at].count.saturating_add(1);
+        self.ended[at].within.ended(passed, pool.grid.width(usize::from(bin)));
         self.total += 1;
         if self.total >= OWN_GAPS_MAX || self.ended.len() > OWN_BINS_MAX {
             self.fade();
@@ -128,13 +145,13 @@ impl OwnGaps {
     /// Halves every count; what was seen once is forgotten.
     fn fade(&mut self) {
         for entry in &mut self.ended {
-            entry.1 /= 2;
+            entry.count /= 2;
         }
-        self.ended.retain(|e| e.1 > 0);
+        self.ended.retain(|e| e.count > 0);
         if self.ended.len() > OWN_BINS_MAX {
             self.ended.truncate(OWN_BINS_MAX);
         }
-        self.total = self.ended.iter().map(|e| u32::from(e.1)).sum();
+        self.total = self.ended.iter().map(|e| u32::from(e.count)).sum();
         for counts in &mut self.octaves {
             *counts = (counts.0 / 2.0, counts.1 / 2.0);
         }
@@ -143,14 +160,22 @@ impl OwnGaps {
     /// The chance that a gap which has reached `bin` ends in it.
     #[must_use]
     pub fn hazard(&self, bin: usize, pool: &Pool) -> f64 {
-        let at = self.ended.partition_point(|e| usize::from(e.0) < bin);
-        let before: u32 = self.ended[..at].iter().map(|e| u32::from(e.1)).sum();
-        let here = match self.ended.get(at) {
-            Some(&(b, n)) if usize::from(b) == bin => f64::from(n),
-            _ => 0.0,
-        };
+        let at = self.ended.partition_point(|e| usize::from(e.bin) < bin);
+        let before: u32 = self.ended[..at].iter().map(|e| u32::from(e.count)).sum();
+        let here =
+            self.ended.get(at).filter(|e| usize::from(e.bin) == bin).map_or(0.0, |e| f64::from(e.count));
         let at_risk = f64::from(self.total - before);
         (here + POOL_WEIGHT * pool.hazard(bin)) / (at_risk + POOL_WEIGHT)
+    }
+
+    /// Where in a bin the level's gaps fall.
+    #[must_use]
+    pub fn falls(&self, bin: usize, pool: &Pool) -> Falls {
+        if !pool.grid.tells_parts() {
+            return Falls::EVEN;
+        }
+        let at = self.ended.binary_search_by_key(&bin, |e| usize::from(e.bin));
+        at.map_or(Falls::EVEN, |at| self.ended[at].within.falls())
     }
 
     /// The same, from the gaps that ended within an eighth of the age: steady where a rhythm is not exact.
@@ -158,9 +183,9 @@ impl OwnGaps {
     pub fn near_hazard(&self, bin: usize, pool: &Pool) -> f64 {
         let reach = bin / NEAR_PART;
         let (low, high) = (bin - reach, (bin + reach).min(pool.grid.bins() - 1));
-        let from = self.ended.partition_point(|e| usize::from(e.0) < low);
-        let to = self.ended.partition_point(|e| usize::from(e.0) <= high);
-        let count = |part: &[(u16, u16)]| f64::from(part.iter().map(|e| u32::from(e.1)).sum::<u32>());
+        let from = self.ended.partition_point(|e| usize::from(e.bin) < low);
+        let to = self.ended.partition_point(|e| usize::from(e.bin) <= high);
+        let count = |part: &[Ended]| f64::from(part.iter().map(|e| u32::from(e.count)).sum::<u32>());
         let ended = count(&self.ended[from..to]);
         let before = count(&self.ended[..from]);
         let bins = (high - low + 1) as f64;
@@ -184,14 +209,13 @@ impl OwnGaps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forerun_types::Span;
 
     #[test]
     fn a_level_that_returns_every_fifteen_minutes_is_expected_then() {
         let mut pool = Pool::new(AgeGrid::whole(Span::from_secs(60)));
         let mut own = OwnGaps::default();
         for _ in 0..10 {
-            own.ended(14, &pool);
+            own.ended(Span::from_secs(60 * 14), &pool);
             for bin in 0..14 {
                 pool.passed(bin);
             }
@@ -210,7 +234,7 @@ mod tests {
         // Gaps of 8 to 15 minutes, each as likely: within that octave an eighth to one, on average about a quarter.
         for round in 0..400 {
             let bin = 8 + round * 5 % 8;
-            own.ended(bin, &pool);
+            own.ended(Span::from_secs(60 * bin as u64), &pool);
             (0..bin).for_each(|b| pool.passed(b));
             pool.ended(bin);
         }
@@ -226,7 +250,7 @@ mod tests {
         let pool = Pool::new(AgeGrid::whole(Span::from_secs(60)));
         let mut own = OwnGaps::default();
         for i in 0..100_000 {
-            own.ended(i * 7 % 2_000, &pool);
+            own.ended(Span::from_secs(60 * (i * 7 % 2_000)), &pool);
             assert!(own.ended.len() <= OWN_BINS_MAX && own.total < OWN_GAPS_MAX);
         }
     }

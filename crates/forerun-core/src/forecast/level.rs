@@ -1,6 +1,6 @@
 //! One level of a service: the j-th instance that it needs at once.
 
-use super::Chance;
+use super::chance::{Chance, Step};
 use super::contexts::Scene;
 use super::grid::AgeGrid;
 use super::hazard::{OwnGaps, Pool};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 const BINS_AHEAD: usize = 3;
 /// Bins from now on that are looked at one by one, if a start takes longer; and all that are looked at.
 const BINS_NEAR: usize = 8;
-pub const BINS_MAX: usize = BINS_NEAR + 1 + BINS_AHEAD;
+const BINS_MAX: usize = BINS_NEAR + 1 + BINS_AHEAD;
 /// What of the difference that the scene makes is believed of the bins after it.
 const SHIFT_CARRIED: f64 = 0.5;
 /// Bins of which a lump is made at most.
@@ -84,11 +84,11 @@ pub struct LevelChances {
 
 impl LevelChances {
     /// From now on, or from when an instance is ready whose start is ordered now.
-    pub fn bins(&self, from_ready: bool) -> impl Iterator<Item = Chance> {
+    pub fn steps(&self, from_ready: bool) -> impl DoubleEndedIterator<Item = Step> {
         let ready = if from_ready { usize::from(self.ready.min(self.len)) } else { 0 };
         let passed = self.passed[usize::from(from_ready)];
         let rest = self.bins[ready..usize::from(self.len)].iter().enumerate();
-        rest.map(move |(at, chance)| if at == 0 { chance.after(passed) } else { *chance })
+        rest.flat_map(move |(at, chance)| chance.after(if at == 0 { passed } else { Span::ZERO }))
     }
 
     /// The chance that nothing is needed until an instance is ready whose start is ordered now.
@@ -100,7 +100,7 @@ impl LevelChances {
             let in_bin = self.bins.first().map_or(0.0, |c| c.part(now, then));
             return 1.0 - in_bin;
         }
-        let first = 1.0 - self.bins[0].after(now).chance;
+        let first = 1.0 - self.bins[0].part(now, self.bins[0].within);
         let whole: f64 = self.bins[1..ready].iter().map(|c| 1.0 - c.chance).product();
         let last = self.bins.get(ready).map_or(0.0, |c| c.part(Span::ZERO, then));
         first * whole * (1.0 - last)
@@ -118,6 +118,29 @@ impl LevelChances {
     #[cfg(test)]
     pub(crate) fn seen_from(self, passed: [Span; 2], ready: usize) -> Self {
         Self { passed, ready: ready as u8, ..self }
+    }
+
+    /// When they change next by the mere passing of time.
+    fn next_change(&self, now: Time) -> Time {
+        let bins = &self.bins[..usize::from(self.len)];
+        let until = |bin: usize, passed: Span| {
+            // The grid's last bin has no end.
+            let chance = bins.get(bin).filter(|chance| passed < chance.within);
+            chance.map_or(Time::NEVER, |chance| now + (chance.step_ends(passed) - passed))
+        };
+        until(0, self.passed[0]).min(until(usize::from(self.ready), self.passed[1]))
+    }
+
+    /// From now on to the end of the first bin, at the moments at which they change for an instance that is there: what
+    /// has passed of the bin by then, and what they are.
+    pub(super) fn until_next_bin(self) -> impl Iterator<Item = (Span, Self)> {
+        let mut next = Some(self.passed[0]);
+        std::iter::from_fn(move || {
+            let passed = next?;
+            let ends = self.bins[0].step_ends(passed);
+            next = (passed < ends && ends < self.bins[0].within).then_some(ends);
+            Some((passed, Self { passed: [passed, self.passed[1]], ..self }))
+        })
     }
 
     fn push(&mut self, chance: Chance) {
@@ -142,7 +165,7 @@ impl Level {
                 mind.mixture.learn(&asked.question, true, whose);
             }
             mind.pool.ended(bin);
-            self.own.ended(bin, mind.pool);
+            self.own.ended(now.since(self.idle_since), mind.pool);
         }
         self.past.begin(now, &mind.pool.grid);
     }
@@ -200,10 +223,7 @@ impl Level {
             }
         };
         self.told = Some(Told { of, chances });
-        let edge = |bin: usize, at: Span| {
-            if bin + 1 < grid.bins() { now + (grid.start(bin + 1) - at).max(Span(1)) } else { Time::NEVER }
-        };
-        (chances, edge(first, age).min(edge(last, age + moment.lead)))
+        (chances, chances.next_change(now))
     }
 
     /// The chances of the present and the next bins; what was asked of the present one.
@@ -240,7 +260,7 @@ impl Level {
             } else {
                 let shift = shift.unwrap_or(0.0);
                 let chance = mixture.by_age(bin, &self.own, pool, moment.whose, shift);
-                out.push(Chance { chance, within: pool.grid.width(bin) });
+                out.push(self.in_bin(bin, chance, moment, pool));
             }
             bin += 1;
         }
@@ -258,7 +278,7 @@ impl Level {
         let own = self.own_gaps(moment);
         let idle: f64 =
             bins.take(LUMP_MAX).map(|bin| 1.0 - Mixture::quick(bin, own, moment.users, pool)).product();
-        Chance { chance: 1.0 - idle, within }
+        Chance::even(1.0 - idle, within)
     }
 
     fn own_gaps(&self, moment: &Moment) -> &OwnGaps {
@@ -275,7 +295,7 @@ impl Level {
         let within = pool.grid.width(bin);
         if within.0 * QUICK_PARTS < pool.grid.grain().0 || !moment.own {
             let chance = Mixture::quick(bin, self.own_gaps(moment), moment.users, pool);
-            return (Chance { chance, within }, None);
+            return (Chance::even(chance, within), None);
         }
         let scene = Scene {
             past: &self.past,
@@ -287,6 +307,12 @@ impl Level {
             users: moment.users,
         };
         let (chance, question) = mixture.chance(&scene, &self.own, pool, moment.whose);
-        (Chance { chance, within }, Some(question))
+        (self.in_bin(bin, chance, moment, pool), Some(question))
+    }
+
+    /// A chance with where its needs fall in the bin.
+    fn in_bin(&self, bin: usize, chance: f64, moment: &Moment, pool: &Pool) -> Chance {
+        let falls = self.own_gaps(moment).falls(bin, pool);
+        Chance { chance, within: pool.grid.width(bin), falls }
     }
 }

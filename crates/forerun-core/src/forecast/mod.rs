@@ -4,6 +4,7 @@
 //! did under like circumstances ([`hazard`], [`contexts`]), and bottom-up, the sum of what known users are about to do
 //! ([`users`]).
 
+mod chance;
 pub mod contexts;
 pub mod crowd;
 pub mod grid;
@@ -11,11 +12,13 @@ pub mod hazard;
 mod level;
 pub mod mixer;
 pub mod mixture;
+pub mod parts;
 pub mod past;
 pub mod series;
 pub mod users;
 
-pub use level::{BINS_MAX, LevelChances};
+pub use chance::{Chance, Step};
+pub use level::LevelChances;
 
 use crowd::Crowd;
 use forerun_types::{ServiceId, Span, Time, UserKey};
@@ -30,30 +33,6 @@ use users::ExpectedUsers;
 const LEVELS_MAX: usize = 1_024;
 /// Bins that a person's question looks ahead.
 const BINS_SHOWN_MAX: usize = 300;
-
-/// The chance that an idle level is needed, and over what time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Chance {
-    pub chance: f64,
-    /// The chance is of a need within this time, at any moment of it alike.
-    pub within: Span,
-}
-
-impl Chance {
-    /// The chance of a need between two moments of its time, given none before the first.
-    fn part(&self, from: Span, to: Span) -> f64 {
-        let (width, from, to) = (self.within.0.max(1) as f64, from.0 as f64, to.0 as f64);
-        // Evenly spread over the time; a chance of one has come to pass by the end of it.
-        let left = 1.0 - self.chance * from / width;
-        if left <= 0.0 { 1.0 } else { (self.chance * (to - from).max(0.0) / width / left).min(1.0) }
-    }
-
-    /// What is left of it once `passed` has passed without a need.
-    fn after(&self, passed: Span) -> Self {
-        let passed = passed.min(self.within);
-        Self { chance: self.part(passed, self.within), within: self.within - passed }
-    }
-}
 
 /// What is asked of a service's forecast.
 #[derive(Clone, Copy, Debug)]
@@ -252,17 +231,24 @@ impl Forecast {
             let level = &model.levels[at];
             let whose = model.whose(at);
             let (above, needed) = ((at - needed) as u32, needed as u32);
-            let on = |age: Span| {
-                let (now, lead, own) = (level.idle_since + age, asked.lead, asked.own);
-                let moment = Moment { now, lead, users: 0.0, above, needed, whose, own };
-                wanted(&level.look(&moment, pool, &self.mixture).0)
-            };
-            if level.idle_since == Time::default() || !on(now.since(level.idle_since)) {
+            if level.idle_since == Time::default() {
                 return None;
             }
-            let first = pool.grid.bin(now.since(level.idle_since)) + 1;
-            let ages = (first..pool.grid.bins().min(first + BINS_SHOWN_MAX)).map(|bin| pool.grid.start(bin));
-            Some(level.idle_since + ages.into_iter().find(|age| !on(*age))?)
+            let (grid, age) = (&pool.grid, now.since(level.idle_since));
+            let look = |age: Span| {
+                let (now, lead, own) = (level.idle_since + age, asked.lead, asked.own);
+                let moment = Moment { now, lead, users: 0.0, above, needed, whose, own };
+                level.look(&moment, pool, &self.mixture).0
+            };
+            let first = grid.bin(age);
+            let last = grid.bins().min(first + 1 + BINS_SHOWN_MAX);
+            let unwanted = (first..last).find_map(|bin| {
+                let begins = grid.start(bin);
+                let mut then = look(begins.max(age)).until_next_bin();
+                Some(begins + then.find(|(_, chances)| !wanted(chances))?.0)
+            })?;
+            // What is not wanted now has no such moment ahead.
+            (unwanted > age).then_some(level.idle_since + unwanted)
         };
         (needed..model.levels.len()).filter_map(stop).min()
     }
@@ -281,7 +267,7 @@ mod tests {
     fn chance_now(forecast: &mut Forecast, now: Time) -> f64 {
         let mut out = Vec::new();
         forecast.chances(now, ServiceId(0), &asked(0, 0.0), &mut out);
-        out[0].bins(false).next().unwrap().chance
+        out[0].steps(false).next().unwrap().chance
     }
 
     #[test]
@@ -307,6 +293,39 @@ mod tests {
     }
 
     #[test]
+    fn what_always_comes_late_in_a_bin_is_foreseen_late_in_it() {
+        let mut forecast = Forecast::new(1 << 20);
+        forecast.service(ServiceId(0), AgeGrid::fine(MINUTE));
+        let mut used = Time(1_000_000);
+        for gap in (0..60).map(|n| Span::from_secs(92 + n % 6)) {
+            forecast.needed(used, ServiceId(0), 1, 0);
+            let mut now = used + Span(1);
+            // What is asked is learned from.
+            while now < used + gap {
+                let again = forecast.chances(now, ServiceId(0), &asked(0, 0.0), &mut Vec::new());
+                assert!(again > now);
+                now = again;
+            }
+            used += gap;
+        }
+        forecast.needed(used, ServiceId(0), 1, 0);
+        let (mut now, mut left) = (used + MINUTE, Vec::new());
+        while now < used + MINUTE + MINUTE {
+            let mut out = Vec::new();
+            let again = forecast.chances(now, ServiceId(0), &asked(0, 0.0), &mut out);
+            let step = out[0].steps(false).next().unwrap();
+            assert_eq!(now + step.within, again, "it is told anew when a step is over");
+            left.push((now.since(used), step.chance));
+            now = again;
+        }
+        assert_eq!(left.len(), 16, "{left:?}");
+        let (early, late) = left.split_at(8);
+        assert!(early.iter().all(|(_, chance)| *chance < 0.03), "{left:?}");
+        // Of the parts from 90 s and from 93.75 s on the second is the likelier, and the last that is likely.
+        assert!(late[0].1 > 0.2 && late[1].1 > 0.8, "{left:?}");
+    }
+
+    #[test]
     fn users_raise_the_chance() {
         let mut forecast = Forecast::new(1 << 20);
         forecast.service(ServiceId(0), AgeGrid::fine(MINUTE));
@@ -315,7 +334,7 @@ mod tests {
         let (mut without, mut with) = (Vec::new(), Vec::new());
         forecast.chances(Time(3_000_000), ServiceId(0), &asked(1, 0.0), &mut without);
         forecast.chances(Time(3_000_000), ServiceId(0), &asked(1, 2.0), &mut with);
-        let first = |c: &[LevelChances]| c[0].bins(false).next().unwrap().chance;
+        let first = |c: &[LevelChances]| c[0].steps(false).next().unwrap().chance;
         assert!(first(&with) > first(&without));
     }
 
@@ -327,6 +346,6 @@ mod tests {
         let mut out = Vec::new();
         forecast.chances(Time(2_000_000), ServiceId(0), &asked(0, 0.0), &mut out);
         assert_eq!(out.len(), 3);
-        assert!(out.iter().all(|c| c.bins(false).next().is_some()));
+        assert!(out.iter().all(|c| c.steps(false).next().is_some()));
     }
 }
