@@ -186,7 +186,12 @@ impl Checks {
 
     pub(crate) fn table(&mut self, now: Time, before: &RouteTable, table: &RouteTable) {
         for route in &table.services {
-            if before.service(route.spec.id).is_none_or(|old| !Arc::ptr_eq(old, route)) {
+            let old = before.service(route.spec.id);
+            if old.is_none() && route.spec.variant.is_some() {
+                // What a router still told of the variant that had this number before comes late, and is not its.
+                self.told.retain(|key, _| key.1 != route.spec.id);
+            }
+            if old.is_none_or(|old| !Arc::ptr_eq(old, route)) {
                 self.orders.route(now, table.generation, route.spec.id, Some(route));
             }
         }
