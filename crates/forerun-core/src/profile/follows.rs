@@ -2,8 +2,8 @@
 //!
 //! Counted is how often a key was asked for, and how often each of its followers came at least once while it was fresh, as
 //! the arcs of a dependency graph are (V. N. Padmanabhan, J. C. Mogul, *Using predictive prefetching to improve World Wide
-//! Web latency*, ACM SIGCOMM CCR 26(3), 1996). Everything is bounded: users and keys by tables, followers of a key by
-//! making the least counted halve its way out.
+//! Web latency*, ACM SIGCOMM CCR 26(3), 1996). Everything is bounded: users and keys by tables, followers of a key
+//! by a newcomer taking one from the least counted, and its place once that has none left.
 
 use super::table::{Table, Worth};
 use forerun_types::{Span, Time};
@@ -17,7 +17,7 @@ const RECENT: usize = 16;
 const FOLLOWERS: usize = 16;
 /// Of a key asked for only once nothing is said.
 const ASKED_LEAST: u16 = 2;
-/// A follower that never came so often weighs in as if the key had been asked for once more.
+/// A key counts as asked for so many times more than it was, followed by nothing: few followers prove little.
 const PRIOR: f64 = 1.0;
 /// Counts are halved here, so that old habits fade.
 const ASKED_MAX: u16 = 1_024;
